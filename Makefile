@@ -1,0 +1,107 @@
+# mlproject: `make help` lists what there is. Needs git, make and Python 3.11 or newer; everything else is installed into .venv.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+# Other torch wheels: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu   (or …/rocm6.4)
+TORCH_INDEX ?=
+
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export PLOOMBER_STATS_ENABLED := false
+export PYTHONWARNINGS := ignore::SyntaxWarning
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# what `make run` passes on
+RUN_ARGS = $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(OUT),--out "$(OUT)") $(ARGS)
+
+.PHONY: help install run demo test test-lessons test-all lab export notebooks readme doctor coverage clean distclean wheel \
+	bench-main bench-real bench-speed bench-build bench-survey lock
+
+help:  ## this list
+	@echo "mlproject: from photos and field notes to a servable animal species classifier"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@echo "  options        DATA=path (your photos)  WEIGHTS=file.safetensors  OUT=folder  ARGS='--epochs 3'  TORCH_INDEX=url"
+
+$(READY): requirements.lock requirements-torch.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer with venv is needed (Debian: apt-get install python3 python3-venv)"; exit 1; }
+	@command -v git >/dev/null || { echo "make: git is needed (Debian: apt-get install git)"; exit 1; }
+	@echo "installing into $(VENV) (a few minutes, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX) torch==2.14.1 torchvision==0.29.1,--no-deps -r requirements-torch.lock)
+	@$(BIN)/python -m pip install -q --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: $(READY)  ## make the environment (.venv) from the lock files
+
+export: $(READY)  ## notebooks -> package
+	@$(BIN)/nbdev-export
+
+run: export  ## the main job: built-in survey, or your photos with DATA=path
+	@$(BIN)/mlproject run $(RUN_ARGS)
+
+demo: export  ## a small model, a prediction and a report, in about a minute
+	@$(BIN)/mlproject demo
+
+lab: $(READY)  ## JupyterLab on nbs/, with nbdev's git hooks for this clone
+	@$(BIN)/nbdev-install-hooks
+	@$(BIN)/jupyter lab --notebook-dir=nbs
+
+test: export test-lessons  ## lessons, integration and end-to-end tests, with coverage
+	@rm -f .coverage .coverage.*
+	@$(BIN)/python -m coverage run -p -m mlproject.doctor lessons
+	@$(BIN)/python -m pytest --cov --cov-report= --cov-append
+	@$(MAKE) -s coverage
+
+test-lessons: $(READY)
+	@$(BIN)/mlproject doctor
+	@$(BIN)/nbdev-test --n-workers 2
+
+test-all: export  ## the heavier checks: main job end to end on real photos, resumes, README commands, tutorials
+	@$(BIN)/python -m pytest -m slow
+
+coverage:
+	@$(BIN)/python -m coverage combine -q --append 2>/dev/null || true
+	@$(BIN)/python -m coverage report --skip-covered --sort=cover | tail -40
+
+doctor: $(READY)  ## check notebooks and package against the rules of the house
+	@$(BIN)/mlproject doctor
+
+notebooks: export  ## execute all lessons again and keep their outputs
+	@$(BIN)/mlproject notebooks
+
+readme: $(READY)  ## README.md from nbs/index.ipynb
+	@$(BIN)/mlproject readme
+
+wheel: export  ## dist/*.whl
+	@$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
+
+bench-main: export  ## main job on the survey: minutes, memory, top-1
+	@$(BIN)/python benchmarks/main_job.py
+bench-real: export  ## fine-tuning on real photos (three split seeds)
+	@$(BIN)/python benchmarks/real_photos.py
+bench-speed: export  ## training images/s against torchvision's reference recipe
+	@$(BIN)/python benchmarks/training_speed.py
+bench-build: export  ## a build with nothing to do against ploomber status
+	@$(BIN)/python benchmarks/noop_build.py
+bench-survey: export  ## how hard the survey is for a linear classifier
+	@$(BIN)/python benchmarks/survey_hardness.py
+
+TORCH_PACKAGES := ^(torch|torchvision|triton|nvidia-[a-z0-9-]*|cuda-[a-z]*)==
+lock: $(READY)  ## upgrade within pyproject.toml's bounds and write the lock files again
+	@$(BIN)/python -m pip install -q --upgrade --upgrade-strategy eager -e .[dev]
+	@$(BIN)/python -m pip freeze --all --exclude-editable --exclude pip | grep -vE '$(TORCH_PACKAGES)' > requirements.lock
+	@$(BIN)/python -m pip freeze --all --exclude-editable | grep -E '$(TORCH_PACKAGES)' \
+		| sed -E '/^torch/! s/$$/ ; sys_platform == "linux"/' > requirements-torch.lock
+
+clean:  ## remove what runs made (build/, mlruns/)
+	@rm -rf build mlruns dist .coverage .coverage.* .pytest_cache .hypothesis
+
+distclean: clean  ## and the environment
+	@rm -rf $(VENV) *.egg-info
