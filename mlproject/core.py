@@ -95,7 +95,7 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError: raise Problem(f'{path} does not exist') from None
     except (OSError, ValueError) as e: raise Problem(f'cannot read {path} as JSON: {e}') from e
 
-# %% ../nbs/00_core.ipynb #fa6f25d5
+# %% ../nbs/00_core.ipynb #92e08d25
 def _apart(a: str, b: str) -> bool:
     "Whether neither folder contains the other."
     a, b = a.rstrip('/') + '/', b.rstrip('/') + '/'
@@ -104,6 +104,7 @@ def _apart(a: str, b: str) -> bool:
 def walk(
     root: str | Path,  # folder to list
     hidden: bool = False,  # also names that begin with a dot
+    folders: bool = False,  # folders too, their names ending in '/'
 ) -> Iterator[tuple[str, os.DirEntry]]:  # POSIX path relative to `root`, and its directory entry
     "All files below `root`, in no particular order, loops of links not followed."
     roots, stack = [os.path.realpath(root)], [(os.fspath(root), '')]
@@ -112,11 +113,14 @@ def walk(
         with os.scandir(folder) as entries:
             for e in entries:
                 if e.name[0] == '.' and not hidden: continue
-                if not e.is_dir(): yield prefix + e.name, e
-                elif not e.is_symlink(): stack.append((e.path, prefix + e.name + '/'))
-                elif all(_apart(real := os.path.realpath(e.path), r) for r in roots):
+                if not e.is_dir():
+                    yield prefix + e.name, e
+                    continue
+                if e.is_symlink():
+                    if not all(_apart(real := os.path.realpath(e.path), r) for r in roots): continue
                     roots.append(real)
-                    stack.append((e.path, prefix + e.name + '/'))
+                stack.append((e.path, prefix + e.name + '/'))
+                if folders: yield prefix + e.name + '/', e
 
 # %% ../nbs/00_core.ipynb #4c1defc9
 def fingerprint(

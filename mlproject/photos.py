@@ -6,7 +6,7 @@
 __all__ = ['REASONS', 'MAX_SCANS', 'MAX_BYTES', 'PhotoError', 'sniff', 'JpegParts', 'jpeg_parts', 'upright', 'photo_bytes',
            'read_photo', 'photo_exif', 'fit_photo', 'to_input']
 
-# %% ../nbs/02_photos.ipynb #1708e83e
+# %% ../nbs/02_photos.ipynb #daa0c7b0
 import io
 import re
 import struct
@@ -22,12 +22,12 @@ import numpy as np
 import simplejpeg
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from .core import Problem
+from .core import Problem, one_line
 
-# %% ../nbs/02_photos.ipynb #ba3e2675
-warnings.filterwarnings('ignore', 'Corrupt EXIF data')  # Pillow says it once per damaged photo; we count reasons instead
+# %% ../nbs/02_photos.ipynb #63a5f021
+warnings.filterwarnings('ignore', module=r'PIL\.TiffImagePlugin')  # of damaged EXIF and TIFF: reasons are counted instead
 
-# %% ../nbs/02_photos.ipynb #3647860e
+# %% ../nbs/02_photos.ipynb #82d2dfc8
 REASONS = ('missing', 'unreadable', 'empty', 'not_an_image', 'unsupported_format', 'truncated', 'corrupt', 'too_large',
            'too_small', 'too_complex', 'animated')
 
@@ -41,7 +41,7 @@ class PhotoError(Problem):
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
 
-    def __str__(self): return f'{self.reason}: {self.detail}' if self.detail else self.reason
+    def __str__(self): return one_line(f'{self.reason}: {self.detail}' if self.detail else self.reason)
 
 # %% ../nbs/02_photos.ipynb #10671359
 _MAGIC = ((b'\xff\xd8\xff', 'jpeg'), (b'\x89PNG\r\n\x1a\n', 'png'), (b'GIF87a', 'gif'), (b'GIF89a', 'gif'), (b'BM', 'bmp'),
