@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TYPES', 'TAG', 'KEEPS', 'BOX', 'GAP', 'FRESH', 'OLD', 'KINDS', 'matches', 'arguments', 'parameters_cell',
            'check_values', 'check_names', 'check_code', 'record_of', 'sweep', 'unread', 'places', 'draw',
-           'write_drawing', 'correct_ploomber', 'attempt', 'products', 'building', 'announce', 'InTurn', 'AtOnce',
-           'spec_being_loaded', 'check_in_step', 'check_spec', 'guard', 'load', 'ran']
+           'write_drawing', 'correct_ploomber', 'BuildFailed', 'attempt', 'products', 'building', 'announce', 'InTurn',
+           'AtOnce', 'spec_being_loaded', 'check_in_step', 'check_spec', 'guard', 'load', 'ran']
 
 # %% ../nbs/06_builds.ipynb #d62ed4f2
 import ast, json, os, re, signal, sys, time, warnings
@@ -134,9 +134,10 @@ def _readable(record: Path) -> bool:
     try: return KEEPS <= set(json.loads(record.read_text()))
     except (ValueError, TypeError, OSError): return False
 
-# %% ../nbs/06_builds.ipynb #79284933
-def unread(source: str | None) -> None:
-    "What Ploomber compares of a function's text: nothing, because the `code` digest covers it."
+# %% ../nbs/06_builds.ipynb #1f9e4507
+def unread(source: str | None) -> str | None:
+    "What Ploomber compares of a function's text: that there was one. (Where the record is missing, there was none.)"
+    return None if source is None else ''
 
 _run = Task._run
 
@@ -176,7 +177,7 @@ def draw(
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[0]}" height="{size[1]}" viewBox="0 0 {size[0]} {size[1]}">'
             f'<defs>{tip}</defs>{"".join(parts)}</svg>')
 
-# %% ../nbs/06_builds.ipynb #467a8cfd
+# %% ../nbs/06_builds.ipynb #ab89a2e7
 FRESH, OLD = '#bfe3c3', '#f4c7c3'
 
 def write_drawing(graph: dict, output: str | Path, image_only: bool = False) -> None:
@@ -191,13 +192,18 @@ def write_drawing(graph: dict, output: str | Path, image_only: bool = False) -> 
 _node_link_data = json_graph.node_link_data
 
 def correct_ploomber() -> None:
-    "Apply the four corrections, once or again."
+    "Apply the corrections, once or again."
+    warnings.filterwarnings('ignore', message='Output .* is a notebook file')
     CodeDiffer.NORMALIZERS['py'] = unread
     Task._run = _run_anew
     json_graph.node_link_data = lambda G, **kw: _node_link_data(G, **({'edges': 'links'} | kw))
     plot.with_d3 = plot.with_mermaid = write_drawing
 
-# %% ../nbs/06_builds.ipynb #3f45edd3
+# %% ../nbs/06_builds.ipynb #2a595e25
+class BuildFailed(DAGBuildError):
+    "What went wrong, and nothing else (Ploomber would add where to ask for help)."
+    def __init__(self, message: str): Exception.__init__(self, message)
+
 def attempt(task: Task) -> tuple | str:  # (report, record), or what went wrong
     "Run a task; errors come back as text, so that they pass from one process to another."
     correct_ploomber()
@@ -214,7 +220,7 @@ def products(task: Task) -> list[Path]:
     made = task.product.to_json_serializable()
     return [Path(p) for p in (made.values() if isinstance(made, dict) else [made])]
 
-# %% ../nbs/06_builds.ipynb #c6731ab0
+# %% ../nbs/06_builds.ipynb #648347eb
 @contextmanager
 def building(dag: Any) -> Iterator[list[Task]]:
     "The tasks to run, while nobody else builds the same products."
@@ -225,14 +231,14 @@ def building(dag: Any) -> Iterator[list[Task]]:
     paths = [str(p.parent) for t in dag.values() for p in products(t)]
     try:
         with locked(os.path.commonpath(paths)): yield todo
-    except Problem as e: raise DAGBuildError(str(e)) from None
+    except Problem as e: raise BuildFailed(str(e)) from None
     except KeyboardInterrupt:
         say('interrupted: the same command goes on where this one stopped')
         raise SystemExit(130) from None
 
 def announce(task: Task, todo: list[Task]) -> None: say(f'[{todo.index(task) + 1}/{len(todo)}] {task.name}')
 
-# %% ../nbs/06_builds.ipynb #243c7f1a
+# %% ../nbs/06_builds.ipynb #d81b84df
 class InTurn(Executor):
     "One task after the other, in this process."
     def __call__(self, dag: Any, show_progress: bool = True) -> list:  # reports of Ploomber
@@ -245,10 +251,10 @@ class InTurn(Executor):
                 result = attempt(task)
                 if isinstance(result, str): failed.append(result)
                 else: reports.append(result[0])
-        if failed: raise DAGBuildError('\n'.join(failed))
+        if failed: raise BuildFailed('\n'.join(failed))
         return reports
 
-# %% ../nbs/06_builds.ipynb #11626e20
+# %% ../nbs/06_builds.ipynb #1028d63d
 def _end_with_parent() -> None:
     "A worker does not outlive a killed build (Linux), which could otherwise write into the next one."
     if not sys.platform.startswith('linux'): return
@@ -266,7 +272,7 @@ class AtOnce(Executor):
             try: results = self._all(pool, todo, show_progress)
             finally: pool.shutdown(cancel_futures=True)
         failed = [r for r in results if isinstance(r, str)]
-        if failed: raise DAGBuildError('\n'.join(failed))
+        if failed: raise BuildFailed('\n'.join(failed))
         return [r[0] for r in results]
 
     def _all(self, pool: ProcessPoolExecutor, todo: list[Task], show: bool) -> list:

@@ -157,7 +157,7 @@ def environment() -> dict[str, Any]:
     "Where something ran: Python, system, processor kind, usable cores."
     return dict(python=platform.python_version(), system=platform.system(), machine=platform.machine(), cpus=cpus())
 
-# %% ../nbs/00_core.ipynb #d6c39800
+# %% ../nbs/00_core.ipynb #e1f634d4
 @contextlib.contextmanager
 def locked(folder: str | Path) -> Iterator[Path]:
     "Hold `folder` alone (made when absent); `Problem` when another process holds it."
@@ -168,7 +168,8 @@ def locked(folder: str | Path) -> Iterator[Path]:
     try:
         if fd is not None:
             try: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError: raise Problem(f'{folder} is being written by another process: wait for it') from None
+            except BlockingIOError:
+                raise Problem(f'{folder} is being written by another process: wait for it') from None
             except OSError as e:
                 if e.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL): raise
         yield folder
@@ -256,7 +257,7 @@ def read_shards(
     import pyarrow as pa
     return pa.concat_tables(list(iter_shards(folder, columns))).combine_chunks()
 
-# %% ../nbs/00_core.ipynb #3a89a560
+# %% ../nbs/00_core.ipynb #c3245a97
 OURS = '.mlproject'  # hidden mark of a folder that `write_folder` may empty
 
 @contextlib.contextmanager
@@ -277,8 +278,8 @@ def write_folder(
         _begin(folder)
         if fresh: _empty(folder)
         yield folder
-        files = [dict(name=n, bytes=e.stat().st_size, digest=digest_file(e.path)) for n, e in walk(folder) if n != MANIFEST]
-        files.sort(key=lambda f: f['name'])
+        files = [dict(name=n, bytes=e.stat().st_size, digest=digest_file(e.path))
+                 for n, e in sorted(walk(folder), key=lambda found: found[0]) if n != MANIFEST]
         write_json(folder / MANIFEST, dict(
             kind=kind, files=files, digest=digest([[f['name'], f['digest']] for f in files]), meta=meta,
             versions=versions('mlproject') | {'python': platform.python_version()}))

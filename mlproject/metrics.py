@@ -93,7 +93,7 @@ def brier(probs, y, weights=None):
     own = probs[np.arange(len(y)), y]
     return weighted_mean((probs ** 2).sum(1) - 2 * own + 1, weights)
 
-# %% ../nbs/04_metrics.ipynb #b30f303a
+# %% ../nbs/04_metrics.ipynb #95fcbdae
 def reliability(probs, y, bins: int = 15, weights=None):
     "(share, confidence, accuracy) of the photos in each confidence bin, each (…, bins); empty bins are `nan`."
     probs, y = check_probs(probs, y)
@@ -106,6 +106,8 @@ def ece(probs, y, bins: int = 15, weights=None):
     "Expected calibration error of the top answer over `bins` equal-width bins, 0 to 1."
     share, conf, acc = reliability(probs, y, bins, weights)
     return (share * np.abs(np.nan_to_num(conf) - np.nan_to_num(acc))).sum(-1)
+
+ece.reflect = True   # resampling makes it larger; see `bootstrap`
 
 # %% ../nbs/04_metrics.ipynb #c5f80f58
 def class_f1(pred: np.ndarray,       # (N,) predicted species
@@ -163,31 +165,38 @@ def group_weights(groups: np.ndarray | None, # (N,) group of each photo; None: e
     picked = rng.integers(0, g, (draws, g)) + np.arange(draws)[:, None] * g
     return np.bincount(picked.ravel(), minlength=draws * g).reshape(draws, g)[:, index].astype(np.float64)
 
-# %% ../nbs/04_metrics.ipynb #9e904e1c
+# %% ../nbs/04_metrics.ipynb #58412d00
 def t_quantile(p: float, df: float) -> float:
     "Student's t quantile by the Cornish–Fisher expansion (Abramowitz and Stegun 26.7.5); within 1 % of exact for df >= 4 at 97.5 %."
     z = NormalDist().inv_cdf(p)
     terms = (z ** 3 + z) / 4, (5 * z ** 5 + 16 * z ** 3 + 3 * z) / 96, (3 * z ** 7 + 19 * z ** 5 + 17 * z ** 3 - 15 * z) / 384
     return z + sum(t / df ** (i + 1) for i, t in enumerate(terms))
 
-def percentiles(draws: np.ndarray, value: float, groups: int, level: float = .95) -> Estimate:
-    "Expanded, bias-corrected percentile interval of resampled values; always holds `value`."
+def percentiles(draws: np.ndarray,      # (R,) resampled values
+                value: float,           # the measured one
+                groups: int,            # how many independent groups were resampled
+                level: float = .95,
+                reflect: bool = False   # for statistics >= 0 that resampling makes larger
+                ) -> Estimate:          # always holds `value`; nan ends where nothing is known
+    "Expanded percentile interval, bias-corrected or reflected."
     draws = draws[np.isfinite(draws)]
     if groups < 2 or not len(draws): return Estimate(value, math.nan, math.nan)
     norm = NormalDist()
     below = ((draws < value).mean() + (draws <= value).mean()) / 2
-    shift = norm.inv_cdf(min(max(below, 1 / len(draws)), 1 - 1 / len(draws)))
+    shift = 0. if reflect else norm.inv_cdf(min(max(below, 1 / len(draws)), 1 - 1 / len(draws)))
     reach = math.sqrt(groups / (groups - 1)) * t_quantile(.5 + level / 2, groups - 1)
     low, high = np.quantile(draws, [norm.cdf(2 * shift + s * reach) for s in (-1, 1)])
+    if reflect: low, high = max(0., 2 * value - high), 2 * value - low
     return Estimate(value, min(float(low), value), max(float(high), value))
 
-# %% ../nbs/04_metrics.ipynb #5407b806
+# %% ../nbs/04_metrics.ipynb #0793a66d
 def bootstrap(stat,                      # function(*arrays, weights=(R, N)) -> (R,) or (R, K)
               *arrays,                   # given to `stat`, each with N rows
               groups=None,               # (N,) group of each photo; None: photos are independent
               n: int = 1000,             # resamples
               seed: int = 0,
-              level: float = .95         # confidence level
+              level: float = .95,        # confidence level
+              reflect=None               # bool, or one for each of K values; default: what `stat.reflect` says
               ) -> Estimate | list[Estimate]:  # a list for a statistic with K values
     "Cluster bootstrap of a statistic; one group only gives a `nan` interval, since nothing is known of the spread."
     rows = len(arrays[0])
@@ -197,8 +206,9 @@ def bootstrap(stat,                      # function(*arrays, weights=(R, N)) -> 
     sizes = [min(step, n - i) for i in range(0, n, step)]
     draws = np.concatenate([stat(*arrays, weights=group_weights(groups, rows, r, rng)) for r in sizes])
     g = rows if groups is None else len(np.unique(np.asarray(groups)))
-    if draws.ndim == 1: return percentiles(draws, float(value), g, level)
-    return [percentiles(d, float(v), g, level) for d, v in zip(draws.T, value)]
+    reflect = getattr(stat, 'reflect', False) if reflect is None else reflect
+    if draws.ndim == 1: return percentiles(draws, float(value), g, level, reflect)
+    return [percentiles(d, float(v), g, level, r) for d, v, r in zip(draws.T, value, np.broadcast_to(reflect, len(value)))]
 
 # %% ../nbs/04_metrics.ipynb #2649585b
 def share(right, groups=None, n: int = 1000, seed: int = 0, level: float = .95) -> Estimate:

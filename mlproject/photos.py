@@ -80,6 +80,20 @@ def _looks_like(head: bytes) -> str:
     if text and b'\0' not in head and sum(32 <= b < 127 or b in b'\t\r\n' for b in head) > .9 * len(head): return 'text'
     return 'unknown content'
 
+# %% ../nbs/02_photos.ipynb #bfb9eb46
+def _check_png(data: bytes) -> None:
+    pos = 8
+    while pos < len(data):
+        size, kind = int.from_bytes(data[pos:pos + 4], 'big'), data[pos + 4:pos + 8]
+        end = pos + 12 + size
+        if end > len(data): raise PhotoError('truncated', f'PNG ends inside its {kind.decode("latin-1")} chunk')
+        critical = kind[:1].isupper()
+        if critical and zlib.crc32(memoryview(data)[pos + 4:end - 4]) != int.from_bytes(data[end - 4:end], 'big'):
+            raise PhotoError('corrupt', f'checksum of a PNG {kind.decode("latin-1")} chunk differs')
+        if kind == b'IEND': return
+        pos = end
+    raise PhotoError('truncated', 'PNG has no end chunk')
+
 # %% ../nbs/02_photos.ipynb #f379f364
 def _claimed_size(data: bytes, fmt: str) -> tuple[int, int] | None:
     "(width, height) that the header claims; None for TIFF, whose decoder must be asked."
@@ -132,20 +146,6 @@ def jpeg_parts(data: bytes,     # a JPEG file
         elif body.startswith(b'Adobe'): adobe = True
         pos = max(end, start)
     return JpegParts(exif, b''.join(icc[k] for k in sorted(icc)), adobe, scans)
-
-# %% ../nbs/02_photos.ipynb #bfb9eb46
-def _check_png(data: bytes) -> None:
-    pos = 8
-    while pos < len(data):
-        size, kind = int.from_bytes(data[pos:pos + 4], 'big'), data[pos + 4:pos + 8]
-        end = pos + 12 + size
-        if end > len(data): raise PhotoError('truncated', f'PNG ends inside its {kind.decode("latin-1")} chunk')
-        critical = kind[:1].isupper()
-        if critical and zlib.crc32(memoryview(data)[pos + 4:end - 4]) != int.from_bytes(data[end - 4:end], 'big'):
-            raise PhotoError('corrupt', f'checksum of a PNG {kind.decode("latin-1")} chunk differs')
-        if kind == b'IEND': return
-        pos = end
-    raise PhotoError('truncated', 'PNG has no end chunk')
 
 # %% ../nbs/02_photos.ipynb #0b0b1ff7
 @lru_cache(maxsize=32)

@@ -54,13 +54,14 @@ def exact_duplicates(*digests: Sequence[str | None],  # one or more columns of N
         return np.array([seen.setdefault(i if value is None else value, i) for i, value in enumerate(column)], int)
     return merge_groups(*(partition(column) for column in digests))
 
-# %% ../../nbs/data/22_dedup.ipynb #08d6c158
+# %% ../../nbs/data/22_dedup.ipynb #e05bb17c
 def canonical(partition: np.ndarray,   # (N,) integers
               ids: Sequence[str],      # N occurrenceIDs
-              pixels: Sequence[int],   # N numbers of pixels, width times height
+              rank: Sequence[int] | None = None,  # N numbers, the smallest is preferred; default: all equal
               ) -> np.ndarray:         # (N,) bool, one True a group
-    "Which record stands for its group: most pixels, then the smallest id."
-    order = np.lexsort((np.asarray(ids, str), -np.asarray(pixels, np.int64), partition))
+    "Which record stands for its group: the smallest rank, then the smallest id."
+    rank = np.zeros(len(ids), int) if rank is None else np.asarray(rank)
+    order = np.lexsort((np.asarray(ids, str), rank, partition))
     first = np.r_[True, np.diff(np.asarray(partition)[order]) != 0] if len(order) else np.zeros(0, bool)
     keep = np.zeros(len(order), bool)
     keep[order[first]] = True

@@ -80,34 +80,35 @@ NAMES = {plan: [tuple(pair.split('=')) for pair in re.split(r';\s+', names)]
          for plan, names in (entry.replace('\n    ', ' ').split(': ', 1)
                              for entry in re.split(r'\n(?=\w)', _NAMES.strip()))}
 
-# %% ../../nbs/data/13_genomes.ipynb #1f87e7c2
+# %% ../../nbs/data/13_genomes.ipynb #7c8951f0
 _FUR = ((196, 142, 78), (120, 112, 104), (44, 38, 36), (222, 208, 178), (134, 72, 38), (168, 118, 96), (96, 84, 50),
         (238, 236, 230))
 _BRIGHT = _FUR + ((206, 52, 36), (240, 196, 40), (40, 96, 190), (52, 150, 70), (232, 120, 30), (110, 50, 130),
                   (60, 170, 180), (20, 60, 50))
-_MARKS = ((24, 20, 18), (248, 244, 232), (150, 40, 24), (250, 210, 60), (60, 40, 24), (30, 50, 110))
+_MARKS = ((24, 20, 18), (248, 244, 232), (150, 40, 24), (60, 40, 24), (250, 210, 60), (30, 50, 110))  # 4 for fur
 _FURRY = ('carnivore', 'hoofed', 'rodent', 'bat', 'wader')
 
 
-def _tone(rgb): return float(np.dot(rgb, (.4, .35, .25)))
+def _tone(rgb) -> float:
+    "How bright a colour is under the infra-red flash."
+    return float(np.dot(rgb, (.4, .35, .25)))
 
 
 def _candidate(plan: str, rng) -> dict:
     "A random genome of a plan, its marks far in tone from its coat, so that they show at night too."
-    base = (_FUR if plan in _FURRY else _BRIGHT)[rng.integers(8 if plan in _FURRY else 16)]
-    marks = [m for m in _MARKS if abs(_tone(m) - _tone(base)) > 70]
-    accent, belly = _BRIGHT[rng.integers(16)], _FUR[rng.integers(8)]
+    furry = plan in _FURRY
+    base = (_FUR if furry else _BRIGHT)[rng.integers(8 if furry else 16)]
+    marks = [m for m in (_MARKS[:4] if furry else _MARKS) if abs(_tone(m) - _tone(base)) > 70]
     return dict(shape=tuple(rng.random(6).round(3).tolist()), pattern=PATTERNS[rng.integers(len(PATTERNS))],
-                period=round(rng.uniform(.09, .2), 3),
-                base=base, mark=marks[rng.integers(len(marks))], accent=accent, belly=belly)
+                period=round(rng.uniform(.09, .2), 3), base=base, mark=marks[rng.integers(len(marks))],
+                accent=_BRIGHT[rng.integers(16)], belly=_FUR[rng.integers(8)])
 
 
 def _apart(a: dict, b: dict) -> float:
-    "How different two genomes of a plan look: shape, pattern and colours."
-    hue = sum(w * np.linalg.norm(np.subtract(a[k], b[k])) / 200 for k,
-              w in (('base', 1.0), ('mark', .4), ('accent', .5), ('belly', .3)))
-    tone = abs(_tone(a['base']) - _tone(b['base'])) / 150
-    return hue + tone + 1.0 * (a['pattern'] != b['pattern']) + 1.0 * np.linalg.norm(np.subtract(a['shape'], b['shape']))
+    "How different two genomes of a plan look: pattern, proportions, colours, tone of the coat."
+    far = lambda k: float(np.linalg.norm(np.subtract(a[k], b[k])))
+    hue = (far('base') + .4 * far('mark') + .5 * far('accent') + .3 * far('belly')) / 200
+    return (a['pattern'] != b['pattern']) + far('shape') + hue + abs(_tone(a['base']) - _tone(b['base'])) / 150
 
 # %% ../../nbs/data/13_genomes.ipynb #14c31478
 BACKGROUNDS = ('grass', 'forest', 'sand', 'water', 'snow', 'rock', 'savanna', 'leaves')

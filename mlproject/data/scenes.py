@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['coat_marks', 'Scene', 'Pose', 'random_pose', 'moved', 'backdrop', 'fill', 'details', 'undergrowth', 'placement',
-           'colours_of', 'animal_layer', 'blend', 'draw', 'shading', 'random_scene', 'camera', 'stamped',
-           'contact_sheet']
+           'colours_of', 'animal_layer', 'blend', 'draw', 'shading', 'random_light', 'random_scene', 'camera',
+           'stamped', 'contact_sheet']
 
 # %% ../../nbs/data/14_scenes.ipynb #eaec98a0
 from dataclasses import dataclass, replace
@@ -16,30 +16,45 @@ import numpy as np
 from .animals import FROM_ABOVE, PLANS, blob, tube
 from .genomes import BACKGROUNDS, Genome, genomes, species_names
 
-# %% ../../nbs/data/14_scenes.ipynb #e1373da4
+# %% ../../nbs/data/14_scenes.ipynb #c4f0d1b0
+def _bars(xs, width, rng, slant=.03):
+    "Bars across the body at `xs`."
+    return [tube([(x + rng.normal(0, .006), -.6), (x + slant, 0), (x + rng.normal(0, .006), .6)], [width] * 2, 5)
+            for x in xs]
+
+
+def _dots(step, r, rng):
+    "Discs of radius `r` on a jittered grid."
+    grid = [(x + j % 2 * step / 2, y) for j, y in enumerate(np.arange(-.5, .35, step))
+            for x in np.arange(-.7, .6, step)]
+    return [blob(*(np.array(at) + rng.normal(0, step * .1, 2)), r, r, n=9) for at in grid]
+
+
+def _ring(disc):
+    "A disc with a hole in it, as one polygon."
+    hole = (disc - disc.mean(0)) * .5 + disc.mean(0)
+    return np.concatenate([disc, disc[:1], hole[:1], hole[::-1]])
+
+# %% ../../nbs/data/14_scenes.ipynb #7636ed3b
 def coat_marks(pattern: str, period: float, rng) -> list[np.ndarray]:
     "The marks of one individual: polygons in body coordinates, slightly different on each."
-    jit = lambda s: rng.normal(0, s)
-    xs = np.arange(-.75, .75, period) + rng.uniform(0, period)
-    if pattern == 'stripes': return [tube([(x + jit(.006), -.6), (x + .03, 0), (x + jit(.006), .6)],
-                                          [period * .32] * 2, 5) for x in xs]
-    if pattern == 'bands': return [tube([(x, -.6), (x, .6)], [period * 1.1] * 2, 3)
-                                   for x in np.arange(-.75, .75, period * 2.4) + rng.uniform(0, period)]
-    if pattern == 'lines': return [tube([(-.8, y), (0, y + .02), (.8, y)], [period * .28] * 2, 6)
-                                   for y in np.arange(-.45, .3, period * .6) + jit(.01)]
-    if pattern == 'saddle': return [np.array([(-.7, -.7), (.7, -.7), (.7, -.06), (.2, -.02), (-.2, -.05),
-                                              (-.7, -.02)]) + (0, jit(.01))]
-    if pattern == 'patches': return [blob(rng.uniform(-.5, .45), rng.uniform(-.25, .2), period * rng.uniform(.6, 1.1),
-                                          period * rng.uniform(.4, .8), rng.uniform(0, 3), 9) for _ in range(9)]
-    if pattern not in ('spots', 'rings'): return []
-    step, r = (period * .62, period * .19) if pattern == 'spots' else (period * 1.05, period * .38)
-    grid = [(x + (step / 2 if j % 2 else 0), y) for j, y in enumerate(np.arange(-.5, .35, step))
-            for x in np.arange(-.7, .6, step)]
-    dots = [blob(x + jit(step * .1), y + jit(step * .1), r, r, n=9) for x, y in grid]
-    return dots if pattern == 'spots' else [np.concatenate([d, d[:1], (d[:1] - d.mean(0)) * .5 + d.mean(0),
-                                                            ((d - d.mean(0)) * .5 + d.mean(0))[::-1]]) for d in dots]
+    shift = rng.uniform(0, period)
+    if pattern == 'stripes': return _bars(np.arange(-.75, .75, period) + shift, period * .32, rng)
+    if pattern == 'bands': return _bars(np.arange(-.75, .75, period * 2.4) + shift, period * 1.1, rng, 0)
+    if pattern == 'spots': return _dots(period * .62, period * .19, rng)
+    if pattern == 'rings': return [_ring(d) for d in _dots(period * 1.05, period * .38, rng)]
+    if pattern == 'lines':
+        ys = np.arange(-.45, .3, period * .6) + rng.normal(0, .01)
+        return [tube([(-.8, y), (0, y + .02), (.8, y)], [period * .28] * 2, 6) for y in ys]
+    if pattern == 'saddle':
+        back = [(-.7, -.7), (.7, -.7), (.7, -.06), (.2, -.02), (-.2, -.05), (-.7, -.02)]
+        return [np.array(back) + (0, rng.normal(0, .01))]
+    if pattern == 'patches':
+        return [blob(rng.uniform(-.5, .45), rng.uniform(-.25, .2), period * rng.uniform(.6, 1.1),
+                     period * rng.uniform(.4, .8), rng.uniform(0, 3), 9) for _ in range(9)]
+    return []
 
-# %% ../../nbs/data/14_scenes.ipynb #431e0905
+# %% ../../nbs/data/14_scenes.ipynb #66393943
 @dataclass(frozen=True)
 class Scene:
     "What is around the animal: place, light, camera. Pictures of one burst share it."
@@ -47,10 +62,14 @@ class Scene:
     background: str = 'grass'  # one of `BACKGROUNDS`
     night: bool = False  # infra-red flash: grey, bright in the middle
     light: float = 1.0  # exposure
-    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)  # the camera's white balance, RGB
     noise: float = 5.0  # sensor noise, standard deviation in grey levels
     cover: float = .5  # how much grows in front of the animal, 0 to 1
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)  # the camera's white balance, RGB
     stamp: str = ''  # text in the strip under the picture
+
+    def seen_by(self, tint, stamp: str = '') -> 'Scene':
+        "The same scene through a camera."
+        return replace(self, tint=tint, stamp=stamp)
 
 
 @dataclass(frozen=True)
@@ -67,7 +86,7 @@ class Pose:
 def random_pose(plan: str, rng) -> Pose:
     "A pose: anywhere that leaves most of the animal in the picture."
     free = 1.2 if plan in FROM_ABOVE else .4 if plan in ('fish', 'snake', 'bat') else .22
-    return Pose(rng.uniform(.42, .58), rng.uniform(.44, .58), rng.uniform(.6, .95), rng.uniform(-free, free),
+    return Pose(rng.uniform(.38, .62), rng.uniform(.42, .60), rng.uniform(.55, .95), rng.uniform(-free, free),
                 bool(rng.random() < .5), rng.uniform(0, 6.28))
 
 
@@ -76,12 +95,11 @@ def moved(pose: Pose, rng) -> Pose:
     return replace(pose, x=pose.x + rng.normal(0, .015), y=pose.y + rng.normal(0, .01),
                    turn=pose.turn + rng.normal(0, .03), phase=pose.phase + rng.normal(0, .5))
 
-# %% ../../nbs/data/14_scenes.ipynb #ed5e535f
+# %% ../../nbs/data/14_scenes.ipynb #7dddaa53
 _GROUND = dict(grass=((150, 190, 215), (86, 128, 52)), forest=((58, 84, 52), (74, 66, 40)),
-               sand=((170, 200, 225), (206, 180, 130)),
-               water=((120, 165, 190), (44, 96, 120)), snow=((190, 205, 220), (228, 234, 240)), rock=((165, 180, 195),
-                                                                                                      (118, 112, 106)),
-               savanna=((200, 205, 190), (178, 150, 84)), leaves=((96, 84, 48), (122, 84, 44)))
+               sand=((170, 200, 225), (206, 180, 130)), water=((120, 165, 190), (44, 96, 120)),
+               snow=((190, 205, 220), (228, 234, 240)), rock=((165, 180, 195), (118, 112, 106)),
+               savanna=((200, 205, 190), (178, 150, 84)), leaves=((96, 84, 48), (122, 84, 44)))  # above, below
 
 
 def _noise(rng, h, w, cell):
@@ -93,16 +111,16 @@ def _noise(rng, h, w, cell):
 def backdrop(scene: Scene, width: int, height: int) -> np.ndarray:
     "The scene without animal, uint8 (height, width, 3)."
     rng = np.random.default_rng([scene.seed, 1])
-    sky, ground = (np.array(c, np.float32) + rng.normal(0, 16, 3) + rng.normal(0, 14)
+    sky, ground = (np.array(c, np.float32) + rng.normal(0, 20, 3) + rng.normal(0, 22)
                    for c in _GROUND[scene.background])
-    edge = rng.uniform(-.15, .5)
-    mix = 1 / (1 + np.exp(-(np.linspace(0, 1, height, dtype=np.float32)[:, None] - edge + .04 * _noise(rng, 1, width,
-                                                                                                       24)) * rng.uniform(6, 40)))
+    horizon = rng.uniform(-.15, .5) + .04 * _noise(rng, 1, width, 24)
+    below = (np.linspace(0, 1, height, dtype=np.float32)[:, None] - horizon) * rng.uniform(6, 40)
+    mix = 1 / (1 + np.exp(-below))
     rough = 13 * _noise(rng, height, width, 16) + 9 * _noise(rng, height, width, 5) * (mix * .8 + .2)
     out = np.clip(sky + (ground - sky) * mix[..., None] + rough[..., None], 0, 255).astype(np.uint8)
     return details(out, scene, rng)
 
-# %% ../../nbs/data/14_scenes.ipynb #7cbdc5b2
+# %% ../../nbs/data/14_scenes.ipynb #9b3f327b
 def _px(points) -> np.ndarray: return np.round(np.asarray(points) * 16).astype(np.int32)
 
 
@@ -114,47 +132,45 @@ def fill(img, points, colour):
 def _shade(colour, f): return tuple(int(v) for v in np.clip(np.multiply(colour, f), 0, 255))
 
 
+_DETAILS = {  # x, y in pixels, size s and brightness f of one detail -> polygon
+    'grass': lambda x, y, s, f: tube([(x, y), (x + 4 * s, y - 10 * s), (x + 27 * (s - .7), y - 24 * s)],
+                                     [2.5, 1.5, .5], 5),
+    'forest': lambda x, y, s, f: tube([(x, -5), (x + 5 * (f - 1), y * .9)], [4 + 12 * s * s, 6 + 14 * s * s], 3),
+    'water': lambda x, y, s, f: tube([(x - 18 * s, y), (x, y - 2), (x + 18 * s, y)], [.5, 2.2, .5], 6),
+    'leaves': lambda x, y, s, f: blob(x, y, 8 * s, 4 * s, f * 5, 9),
+    'rock': lambda x, y, s, f: blob(x, y, 14 * s * s, 7 * s * s, 0, 9)}
+
+
 def details(img, scene: Scene, rng) -> np.ndarray:
-    "Blades, trunks, ripples, stones: what makes a place."
+    "Blades, trunks, ripples, leaves, stones: what makes a place."
     h, w = img.shape[:2]
-    ground = _GROUND[scene.background][1]
+    place = {'savanna': 'grass', 'sand': 'rock', 'snow': 'rock'}.get(scene.background, scene.background)
+    other = {'forest': (70, 56, 42), 'leaves': (150, 96, 44), 'water': (64, 122, 148)}
+    colour = other.get(place, _GROUND[scene.background][1])
     n = int(rng.integers(6, 22))
-    for x, y, s, f in zip(rng.uniform(0, w, n), rng.uniform(.25 * h, h, n), rng.uniform(.4, 1, n),
-                          rng.uniform(.55, 1.35, n)):
-        c = _shade(ground, f)
-        if scene.background in ('grass', 'savanna'): fill(img,
-                                                          tube([(x, y), (x + 4 * s, y - 10 * s),
-                                                                (x + 9 * (s - .7) * 3, y - 24 * s)], [2.5, 1.5,
-                                                                                                      .5], 5), c)
-        elif scene.background == 'forest': fill(img,
-                                                tube([(x, -5), (x + 5 * (f - 1), y * .9)],
-                                                     [4 + 12 * s * s, 6 + 14 * s * s], 3), _shade((70, 56, 42), f))
-        elif scene.background == 'water': fill(img,
-                                               tube([(x - 18 * s, y), (x, y - 2), (x + 18 * s, y)], [.5, 2.2, .5],
-                                                    6), _shade(ground, f + .25))
-        elif scene.background == 'leaves': fill(img, blob(x, y, 8 * s, 4 * s, f * 5, 9), _shade((150, 96, 44), f))
-        else: fill(img, blob(x, y, 14 * s * s, 7 * s * s, 0, 9), c)
+    for x, y, s, f in zip(*(rng.uniform(a, b, n) for a, b in ((0, w), (.25 * h, h), (.4, 1), (.55, 1.35)))):
+        fill(img, _DETAILS[place](x, y, s, f), _shade(colour, f))
     return img
+
+# %% ../../nbs/data/14_scenes.ipynb #f4220ecc
+_PLANTS = dict(snow=(120, 112, 104), sand=(150, 140, 80), savanna=(160, 140, 70), water=(60, 110, 80))
 
 
 def undergrowth(img, scene: Scene) -> np.ndarray:
     "What grows between camera and animal: blades from below, a twig with leaves from a side."
     rng = np.random.default_rng([scene.seed, 2])
     h, w = img.shape[:2]
-    colour = dict(snow=(120, 112, 104), sand=(150, 140, 80), savanna=(160, 140, 70),
-                  water=(60, 110, 80)).get(scene.background, (62, 100, 40))
+    green = lambda: _shade(_PLANTS.get(scene.background, (62, 100, 40)), rng.uniform(.6, 1.3))
     for _ in range(rng.poisson(5 * scene.cover)):
         x, lean, up = rng.uniform(0, w), rng.normal(0, 12), rng.uniform(.12, .5) * h
-        fill(img, tube([(x, h + 2), (x, h - up * .6), (x + lean, h - up)], [rng.uniform(2, 4.5), 2.5, .6], 7),
-             _shade(colour, rng.uniform(.6, 1.3)))
+        fill(img, tube([(x, h + 2), (x, h - up * .6), (x + lean, h - up)], [rng.uniform(2, 4.5), 2.5, .6], 7), green())
     if rng.random() < .6 * scene.cover:
-        side, y = rng.random() < .5, rng.uniform(.1, .8) * h
-        xs = np.linspace(0, rng.uniform(.25, .5) * w, 6)
-        for k, x in enumerate(xs): fill(img, blob(w - x if side else x, y + 6 * (k % 2) - 3, 8, 4, rng.uniform(-1, 1),
-                                                  9), _shade(colour, rng.uniform(.6, 1.3)))
+        right, y = rng.random() < .5, rng.uniform(.1, .8) * h
+        for k, x in enumerate(np.linspace(0, rng.uniform(.25, .5) * w, 6)):
+            fill(img, blob(w - x if right else x, y + 6 * (k % 2) - 3, 8, 4, rng.uniform(-1, 1), 9), green())
     return img
 
-# %% ../../nbs/data/14_scenes.ipynb #7b7501da
+# %% ../../nbs/data/14_scenes.ipynb #0033f3a9
 def placement(parts, pose: Pose, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     "Matrix (2, 2) and offset (2,) from body coordinates to pixels; the pose is of the middle of the body's box."
     low, high = np.min([q.min(0) for _, q in parts], 0), np.max([q.max(0) for _, q in parts], 0)
@@ -172,7 +188,7 @@ def colours_of(g: Genome, vary: float) -> dict[str, tuple]:
 
 
 def animal_layer(g: Genome, pose: Pose, rng, width: int, height: int) -> tuple[np.ndarray, list]:
-    "The animal on nothing: RGBA uint8 (height, width, 4), colours times coverage; and its eyes as (x, y, radius) in pixels."
+    "The animal on nothing, RGBA uint8 (height, width, 4), colours times coverage; its eyes (x, y, radius), pixels."
     parts, colours = PLANS[g.plan](g.shape, pose.phase), colours_of(g, rng.normal(1, .05))
     a, b = placement(parts, pose, width, height)
     layer, coat, spots, eyes = np.zeros((height, width, 4), np.uint8), *np.zeros((2, height, width), np.uint8), []
@@ -190,10 +206,10 @@ def blend(img, colour, alpha) -> np.ndarray:
     a = cv2.merge([alpha] * img.shape[2])
     return cv2.add(cv2.multiply(img, 255 - a, scale=1 / 255), cv2.multiply(a, (*colour, 0, 0, 0)[:4], scale=1 / 255))
 
-# %% ../../nbs/data/14_scenes.ipynb #3f7bb42b
+# %% ../../nbs/data/14_scenes.ipynb #12807ae6
 def draw(species: int, rng, *, scene: Scene | None = None, pose: Pose | None = None,
          size: tuple[int, int] = (160, 120)) -> np.ndarray:
-    "A photo of species number `species`, uint8 RGB (height, width, 3); a scene or a pose not given is drawn from `rng`."
+    "A photo of a species, uint8 RGB (height, width, 3); a scene or a pose not given is drawn from `rng`."
     g, (width, height) = genomes()[species], size
     scene = scene or random_scene(g, rng)
     pose = pose or random_pose(g.plan, rng)
@@ -213,13 +229,16 @@ def shading(alpha, rng) -> np.ndarray:
     return np.repeat(np.broadcast_to(ramp[:, None], alpha.shape)[..., None], 3, 2)
 
 
+def random_light(rng) -> tuple[float, float, float]:
+    "Exposure, sensor noise and undergrowth of a scene."
+    return float(np.exp(rng.normal(0, .25))), float(rng.uniform(2, 8)), float(rng.beta(1.5, 2.5))
+
+
 def random_scene(g: Genome, rng) -> Scene:
     "A scene where this species might be seen."
-    tint = tuple(np.exp(rng.normal(0, .06, 3)).round(3).tolist())
-    return Scene(int(rng.integers(2**31)),
-                 BACKGROUNDS[rng.choice(len(BACKGROUNDS),
-                                        p=np.array(g.habitat) / sum(g.habitat))], bool(rng.random() < .15),
-                 float(np.exp(rng.normal(0, .18))), tint, float(rng.uniform(2, 8)), float(rng.beta(1.5, 2.5)))
+    place = BACKGROUNDS[rng.choice(len(BACKGROUNDS), p=np.array(g.habitat) / sum(g.habitat))]
+    tint = tuple(np.exp(rng.normal(0, .06, 3)).tolist())
+    return Scene(int(rng.integers(2**31)), place, bool(rng.random() < .15), *random_light(rng)).seen_by(tint)
 
 # %% ../../nbs/data/14_scenes.ipynb #b00722f5
 def camera(img, scene: Scene, rng, eyes=()) -> np.ndarray:

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['SIZES', 'Camera', 'cameras', 'observers', 'Shot', 'burst_sizes', 'sighting', 'season', 'field_note']
 
-# %% ../../nbs/data/15_season.ipynb #3eef1025
+# %% ../../nbs/data/15_season.ipynb #c46476f8
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
 
 from .genomes import BACKGROUNDS, Genome, genomes
-from .scenes import Scene
+from .scenes import Scene, random_light
 
-# %% ../../nbs/data/15_season.ipynb #9ba53ed1
+# %% ../../nbs/data/15_season.ipynb #887b0191
 @dataclass(frozen=True)
 class Camera:
     "A place with a camera."
@@ -37,14 +37,16 @@ def cameras(n: int, seed: int) -> list[Camera]:
     for i in range(n):
         biome = rng.dirichlet(np.full(len(BACKGROUNDS), .5)) * .7 + .3 / len(BACKGROUNDS)
         tint = tuple(np.exp(rng.normal(0, .07, 3)).round(3).tolist())
-        out.append(Camera(f'CAM{i + 1:02d}', round(rng.uniform(45.5, 47.9), 5), round(rng.uniform(7.2, 13.4), 5),
-                          float(rng.integers(20, 2200)),
-                          tint, tuple((biome / biome.sum()).tolist()), bool(rng.random() < .5), SIZES[rng.integers(len(SIZES))]))
+        at = round(rng.uniform(45.5, 47.9), 5), round(rng.uniform(7.2, 13.4), 5), float(rng.integers(20, 2200))
+        out.append(Camera(f'CAM{i + 1:02d}', *at, tint, tuple((biome / biome.sum()).tolist()), bool(rng.random() < .5),
+                          SIZES[rng.integers(len(SIZES))]))
     return out
 
-# %% ../../nbs/data/15_season.ipynb #c9480475
-_FIRST = 'Marta Anselm Ingrid Tobias Yusuf Chiara Leila Piotr Hanna Mateo Sofia Jonas Amara Niko Elif Ruben Freya Kenji Alma Dario'.split()
-_LAST = 'Lindqvist Okafor Brandt Moreau Takeda Ferrari Novak Haddad Eriksen Costa Weiss Kowalska Duarte Petrov Aalto Marsh Yilmaz Keller Rossi Byrne'.split()
+# %% ../../nbs/data/15_season.ipynb #27490f89
+_FIRST = ('Marta Anselm Ingrid Tobias Yusuf Chiara Leila Piotr Hanna Mateo '
+          'Sofia Jonas Amara Niko Elif Ruben Freya Kenji Alma Dario').split()
+_LAST = ('Lindqvist Okafor Brandt Moreau Takeda Ferrari Novak Haddad Eriksen Costa '
+         'Weiss Kowalska Duarte Petrov Aalto Marsh Yilmaz Keller Rossi Byrne').split()
 
 
 def observers(n: int, seed: int) -> list[str]:
@@ -72,7 +74,7 @@ def burst_sizes(photos: int, rng, share: float = 1 / 3) -> list[int]:
     while sum(out) < photos: out.append(int(rng.integers(2, 5)) if rng.random() < q else 1)
     return out[:-1] + [photos - sum(out[:-1])]
 
-# %% ../../nbs/data/15_season.ipynb #4b9987b9
+# %% ../../nbs/data/15_season.ipynb #85213c1a
 def sighting(g: Genome, places: list[Camera], people: list[str], rng) -> tuple[datetime, Camera, str, Scene]:
     "Where, when and by whom an animal is seen: a camera it likes the surroundings of, an hour it is active."
     liking = np.array([np.dot(g.habitat, c.biome) for c in places])
@@ -80,11 +82,10 @@ def sighting(g: Genome, places: list[Camera], people: list[str], rng) -> tuple[d
     here = np.array(g.habitat) * camera.biome
     hour = (rng.normal(13, 3.2) if rng.random() > .15 else rng.normal(1, 2)) % 24
     at = datetime(2024, 1, 1, tzinfo=timezone.utc) + timedelta(days=int(rng.integers(366)), seconds=int(hour * 3600))
-    night = at.hour < 5 or at.hour >= 21
-    scene = Scene(int(rng.integers(2**31)), BACKGROUNDS[rng.choice(len(here), p=here / here.sum())], night,
-                  float(np.exp(rng.normal(0, .18)).round(3)),
-                  camera.tint, float(rng.uniform(2, 8)), float(rng.beta(1.5,
-                                                                        2.5)), f'{camera.locationID} {at:%Y-%m-%d %H:%M}' if camera.stamps else '')
+    place = BACKGROUNDS[rng.choice(len(here), p=here / here.sum())]
+    stamp = f'{camera.locationID} {at:%Y-%m-%d %H:%M}' if camera.stamps else ''
+    scene = Scene(int(rng.integers(2**31)), place, at.hour < 5 or at.hour >= 21,
+                  *random_light(rng)).seen_by(camera.tint, stamp)
     return at, camera, people[rng.integers(len(people))], scene
 
 
@@ -97,30 +98,30 @@ def season(species: int, photos: int, seed: int) -> list[Shot]:
         for e, size in enumerate(burst_sizes(photos, rng)):
             at, camera, who, scene = sighting(g, places, people, rng)
             for k in range(size):
-                out.append(Shot(s, number, f'E{s:03d}-{e:03d}', at + timedelta(seconds=2 * k), camera, who, scene))
+                out.append(Shot(s, number, (at, s, e), at + timedelta(seconds=2 * k), camera, who, scene))
                 number += 1
-    return sorted(out, key=lambda x: (x.at, x.species, x.number))
+    order = {key: f'event-{i:05d}' for i, key in enumerate(sorted({shot.event for shot in out}))}
+    return sorted((replace(x, event=order[x.event]) for x in out), key=lambda x: (x.at, x.species, x.number))
 
-# %% ../../nbs/data/15_season.ipynb #6c74317c
+# %% ../../nbs/data/15_season.ipynb #f7484e21
 _DO = ('crossed the clearing', 'resting in the shade', 'feeding close to the camera', 'looked straight into the lens',
-       'moved off when a branch fell',
-       'stayed for several minutes', 'passing through, did not stop', 'calling twice', 'drinking', 'digging under a log', 'chased by a second animal', 'half hidden, but clear')
-_SKY = ('light rain', 'fog until mid-morning', 'clear and calm', 'overcast', 'strong wind from the west',
-        'first frost', 'hot and still', 'snow flurries', 'thin cloud, good light')
-_MORE = ('Track nearby photographed too.', 'Battery at 40 %, changed.', 'Card swapped.',
-         'Fresh droppings on the path.', 'Compare with last week.', 'ID checked against the field guide.',
-         'Second opinion wanted.', 'Camera tilted by the wind, straightened.', 'Grass cut in front of the lens.', 'No sound recorded.')
+       'moved off when a branch fell', 'stayed for several minutes', 'passing through, did not stop', 'calling twice',
+       'drinking', 'digging under a log', 'chased by a second animal', 'half hidden, but clear')
+_SKY = ('Light rain', 'Fog until mid-morning', 'Clear and calm', 'Overcast', 'Strong wind from the west',
+        'First frost', 'Hot and still', 'Snow flurries', 'Thin cloud, good light')
+_MORE = ('Track nearby photographed too.', 'Battery at 40 %, changed.', 'Card swapped.', 'Fresh droppings on the path.',
+         'Compare with last week.', 'ID checked against the field guide.', 'Second opinion wanted.',
+         'Camera tilted by the wind, straightened.', 'Grass cut in front of the lens.', 'No sound recorded.')
 
 
 def field_note(shot: Shot, rng) -> str:
     "One to three sentences about a sighting: behaviour, count, weather, measures with their units."
     g = genomes()[shot.species]
     n = int(rng.choice([1, 1, 1, 2, 3]))
-    who = (g.vernacular, 'animal', g.plan if g.plan not in ('carnivore', 'hoofed') else 'mammal')[rng.choice(3,
-                                                                                                             p=[.4,
-                                                                                                                .4, .2])]
+    kind = 'mammal' if g.plan in ('carnivore', 'hoofed') else g.plan
+    who = (g.vernacular, 'animal', kind)[rng.choice(3, p=[.4, .4, .2])]
     first = f'{("One", "Two", "Three")[n - 1]} {who}{"" if n == 1 else " (group)"}, {_DO[rng.integers(len(_DO))]}.'
-    sky = f'{_SKY[rng.integers(len(_SKY))].capitalize()}, {rng.integers(-6, 31)} °C.'
+    sky = f'{_SKY[rng.integers(len(_SKY))]}, {rng.integers(-6, 31)} °C.'
     far = f'About {rng.integers(2, 30)} m from the camera, elevation {shot.camera.elevation:.0f} m.'
     pick = [x for x, p in ((sky, .6), (far, .35), (_MORE[rng.integers(len(_MORE))], .35)) if rng.random() < p]
     return ' '.join([first] + pick[:2])

@@ -72,7 +72,7 @@ def _record(lines: list[str], i: int, delimiter: str, width: int) -> tuple[list[
         return (fields, n) if n == 1 or len(fields) == width else (None, 1)
     return None, 1
 
-# %% ../../nbs/data/12_tables.ipynb #18f62af3
+# %% ../../nbs/data/12_tables.ipynb #dd20785a
 def _delimiter(header: str) -> str:
     "The one of the usual delimiters that cuts the header into most fields."
     return max(',;\t|', key=header.count)
@@ -92,7 +92,8 @@ def read_delimited(text: str, delimiter: str | None = None) -> Rows:
             i += 1
             continue
         fields, n = _record(lines, i, delimiter, len(columns))
-        if bad := _complaint(fields, len(columns), '\n'.join(lines[i:i + n])): out.bad.append(Bad(i + 1, *bad, lines[i][:2000]))
+        if bad := _complaint(fields, len(columns), '\n'.join(lines[i:i + n])):
+            out.bad.append(Bad(i + 1, *bad, lines[i][:2000]))
         else:
             out.rows.append({c: f for c, f in zip(columns, fields) if c})
             out.lines.append(i + 1)

@@ -6,8 +6,7 @@
 __all__ = ['KEEP', 'Photos', 'photos_of', 'Shape', 'decode', 'PixelCache', 'prefetch', 'build_cache', 'epoch_batches', 'Batch',
            'train_batches', 'eval_batches']
 
-# %% ../../nbs/training/31_datasets.ipynb #76f8445f
-import json
+# %% ../../nbs/training/31_datasets.ipynb #1962ccb0
 import numpy as np
 import os
 import shutil
@@ -82,13 +81,14 @@ def decode(
     if scale >= 1: return rgb
     return cv2.resize(rgb, (max(shape.side, round(w * scale)), max(shape.side, round(h * scale))), interpolation=cv2.INTER_AREA)
 
-# %% ../../nbs/training/31_datasets.ipynb #492d0d75
+# %% ../../nbs/training/31_datasets.ipynb #7f9e9fe0
 @dataclass(frozen=True)
 class PixelCache:
     "Decoded photos in one memory-mapped file."
     folder: Path
     pixels: np.ndarray  # (bytes,) uint8, memory-mapped
     index: np.ndarray  # (N, 3) int64: offset, height, width
+    shape: Shape
 
     def __len__(self) -> int: return len(self.index)
 
@@ -98,14 +98,14 @@ class PixelCache:
 
 def _index(folder: Path) -> np.ndarray: return np.fromfile(folder / 'index.bin', np.int64).reshape(-1, 3)
 
-# %% ../../nbs/training/31_datasets.ipynb #33d5a1d6
-def _open(folder: Path, n: int) -> PixelCache | None:
+# %% ../../nbs/training/31_datasets.ipynb #6555a464
+def _open(folder: Path, n: int, shape: Shape) -> PixelCache | None:
     "A finished cache, or None: not finished, or not what its manifest says."
     try:
         size, index = read_json(folder / 'manifest.json')['bytes'], _index(folder)
         if len(index) != n or (folder / 'pixels.bin').stat().st_size != size: return None
         os.utime(folder)
-        return PixelCache(folder, np.memmap(folder / 'pixels.bin', np.uint8, 'r'), index)
+        return PixelCache(folder, np.memmap(folder / 'pixels.bin', np.uint8, 'r'), index, shape)
     except (Problem, OSError, ValueError, KeyError, TypeError): return None
 
 def _whole(folder: Path) -> tuple[int, int]:  # photos, bytes
@@ -160,7 +160,7 @@ def _fill(folder: Path, photos: Photos, shape: Shape, threads: int) -> int:
             os.fsync(f.fileno())
     return end
 
-# %% ../../nbs/training/31_datasets.ipynb #1b5ed75d
+# %% ../../nbs/training/31_datasets.ipynb #30e7088f
 KEEP = 20 * 2**30  # bytes of caches that may lie around
 
 def build_cache(
@@ -174,14 +174,14 @@ def build_cache(
     name = digest([digest('\n'.join(photos.digests)), [shape.side, shape.fit], sys.byteorder,
                    code.digest('mlproject.training.datasets.decode')])
     folder = Path(cache_dir).expanduser() / 'pixels' / name
-    if (cache := _open(folder, len(photos))) is not None: return cache
+    if (cache := _open(folder, len(photos), shape)) is not None: return cache
     cv2.setNumThreads(1)
     with locked(folder):
         (folder / 'manifest.json').unlink(missing_ok=True)
         size = _fill(folder, photos, shape, threads or cpus())
         write_json(folder / 'manifest.json', dict(photos=len(photos), bytes=size, side=shape.side, fit=shape.fit))
     _prune(folder.parent, keep=folder)
-    return _open(folder, len(photos))
+    return _open(folder, len(photos), shape)
 
 def _prune(root: Path, keep: Path) -> None:
     "Remove the caches not used for longest while all together pass the limit."
@@ -229,7 +229,7 @@ def train_batches(
     cv2.setNumThreads(1)
     yield from prefetch(make, epoch_batches(len(cache), batch_size, seed, epoch)[skip:], threads)
 
-# %% ../../nbs/training/31_datasets.ipynb #9a784e7b
+# %% ../../nbs/training/31_datasets.ipynb #d366f44d
 def eval_batches(
     cache: PixelCache,
     size: int,  # px
@@ -240,8 +240,9 @@ def eval_batches(
     "Fixed views, in order."
     def make(index):
         photos = [cache[i] for i in index]
-        fitted = all(p.shape[:2] == (size, size) for p in photos)
         return torch.from_numpy(np.stack(photos) if fitted else eval_views(photos, size, resize))
+    fitted = cache.shape.fit == (size, resize)
+    if cache.shape.fit and not fitted: raise Problem(f'the cache holds {cache.shape.fit} px, not {(size, resize)} px')
     cv2.setNumThreads(1)
     index = np.arange(len(cache)) if indices is None else np.asarray(indices, int)
     yield from prefetch(make, np.split(index, range(batch_size, len(index), batch_size)))
