@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TEMPORARY', 'MANIFEST', 'OURS', 'one_line', 'Problem', 'say', 'digest', 'digest_file', 'write_atomic', 'write_json',
-           'read_json', 'walk', 'fingerprint', 'versions', 'cpus', 'environment', 'locked', 'write_shards',
-           'read_manifest', 'iter_shards', 'read_shards', 'write_folder', 'verify_folder', 'progress']
+           'read_json', 'walk', 'fingerprint', 'versions', 'cpus', 'environment', 'git_commit', 'locked',
+           'write_shards', 'read_manifest', 'iter_shards', 'read_shards', 'write_folder', 'verify_folder', 'progress']
 
 # %% ../nbs/00_core.ipynb #b5c55088
 import contextlib, errno, hashlib, json, os, platform, secrets, sys, unicodedata
@@ -138,7 +138,7 @@ def _stat(e: os.DirEntry | str | Path) -> str:
     except OSError: return 'broken'
     return f'{s.st_size} {s.st_mtime_ns}'
 
-# %% ../nbs/00_core.ipynb #1994eb2a
+# %% ../nbs/00_core.ipynb #505f4b18
 def versions(*packages: str) -> dict[str, str | None]:
     "Installed version of each package, `None` where it is absent; nothing is imported."
     def version(name):
@@ -156,6 +156,13 @@ def cpus() -> int:
 def environment() -> dict[str, Any]:
     "Where something ran: Python, system, processor kind, usable cores."
     return dict(python=platform.python_version(), system=platform.system(), machine=platform.machine(), cpus=cpus())
+
+def git_commit(folder: str | Path = '.') -> str | None:  # 40 digits, '+changed' when files differ from it; None outside git
+    "The commit that the code in `folder` is at."
+    import subprocess
+    def git(*words): return subprocess.run(['git', *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    try: return git('rev-parse', 'HEAD') + ('+changed' if git('status', '--porcelain', '--untracked-files=no') else '')
+    except (OSError, subprocess.CalledProcessError): return None
 
 # %% ../nbs/00_core.ipynb #e1f634d4
 @contextlib.contextmanager

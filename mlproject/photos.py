@@ -196,7 +196,7 @@ def upright(rgb: np.ndarray,    # (H, W, 3) uint8 as stored
     flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
     return rgb if flip is None else cv2.flip(rgb, flip)
 
-# %% ../nbs/02_photos.ipynb #21ed8665
+# %% ../nbs/02_photos.ipynb #d8566102
 def _decode_jpeg(data: bytes, min_side_hint: int | None) -> np.ndarray:
     parts = jpeg_parts(data)
     if parts.scans > MAX_SCANS: raise PhotoError('too_complex', f'JPEG with {parts.scans} scans, at most {MAX_SCANS}')
@@ -219,10 +219,11 @@ def _from_cmyk(inverted: np.ndarray, icc: bytes) -> np.ndarray:
     return ((light + 127) // 255).astype(np.uint8)
 
 
-def _jpeg_reason(message: str) -> str:
+def _jpeg_reason(message: str, data: bytes) -> str:
     "Reason for a message of libjpeg."
     text = message.lower()
-    if 'premature end' in text or text == '-1': return 'truncated'
+    if 'premature end' in text: return 'truncated'
+    if 'could not determine' in text or text == '-1': return 'unsupported_format' if jpeg_parts(data).scans else 'truncated'
     return 'unsupported_format' if 'unsupported jpeg process' in text or 'precision' in text else 'corrupt'
 
 # %% ../nbs/02_photos.ipynb #01ff2f02
@@ -259,7 +260,7 @@ def _decode_pil(data: bytes, fmt: str) -> np.ndarray:
     pixels = np.array(image.convert('RGB'))
     return _first(_apply_icc(pixels, icc, 'RGB'), pixels)
 
-# %% ../nbs/02_photos.ipynb #0d4e6ce9
+# %% ../nbs/02_photos.ipynb #a090589e
 MAX_BYTES = 256 * 2**20
 _DECODER_ERRORS = (ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError,
                    ValueError, struct.error, zlib.error, Image.DecompressionBombError, cv2.error)  # what damaged files cause
@@ -270,18 +271,18 @@ def photo_bytes(source: bytes | str | Path,  # the bytes themselves, or a path
     "The content of a photo file. Raises `PhotoError`: missing, unreadable, too_large."
     if isinstance(source, (bytes, bytearray, memoryview)): return bytes(source)
     path = Path(source)
-    if not path.is_file(): raise PhotoError('missing', f'{path.name} is {"a folder" if path.is_dir() else "not there"}')
     try:
+        if not path.is_file(): raise PhotoError('missing', f'{path.name} is {"a folder" if path.is_dir() else "not there"}')
         if (size := path.stat().st_size) > MAX_BYTES: raise PhotoError('too_large', f'{size:,} bytes, at most {MAX_BYTES:,}')
         return path.read_bytes()
-    except OSError as error: raise PhotoError('unreadable', f'{path.name}: {error.strerror}') from error
+    except OSError as error: raise PhotoError('unreadable', f'{path.name[:80]}: {error.strerror}') from error
 
 
 def _check_size(width: int, height: int, max_pixels: int, min_side: int) -> None:
     if width * height > max_pixels: raise PhotoError('too_large', f'{width} x {height} px, at most {max_pixels:,} pixels')
     if min(width, height) < min_side: raise PhotoError('too_small', f'{width} x {height} px, sides of at least {min_side}')
 
-# %% ../nbs/02_photos.ipynb #041e3022
+# %% ../nbs/02_photos.ipynb #f9d8deee
 def read_photo(source: bytes | str | Path,   # the bytes of a photo, or its path
                *,
                max_pixels: int = 50_000_000,  # refuse larger ones before decoding
@@ -304,7 +305,7 @@ def read_photo(source: bytes | str | Path,   # the bytes of a photo, or its path
     except struct.error as error: raise PhotoError('truncated', f'{fmt.upper()} ends inside its header') from error
     except _DECODER_ERRORS as error:
         text = ' '.join(str(error).split())[:120]
-        reason = _jpeg_reason(text) if fmt == 'jpeg' else 'truncated' if 'truncated' in text.lower() else 'corrupt'
+        reason = _jpeg_reason(text, data) if fmt == 'jpeg' else 'truncated' if 'truncated' in text.lower() else 'corrupt'
         raise PhotoError(reason, f'{fmt.upper()}: {text}') from error
 
 # %% ../nbs/02_photos.ipynb #00017ad0

@@ -91,7 +91,7 @@ def _resolved(s: str, root: Path) -> str:
     head, colon, path = s.partition('sqlite:///')
     return s if head or not colon or path.startswith('/') or not path else f'sqlite:///{root / path}'
 
-# %% ../nbs/01_settings.ipynb #86d39f20
+# %% ../nbs/01_settings.ipynb #325c4479
 def load_settings(
     start: str | Path = '.',  # where to begin looking for settings.ini
     environ: Mapping[str, str] | None = None,  # the process's environment by default
@@ -99,7 +99,8 @@ def load_settings(
 ) -> Settings:  # SQLite path absolute, `~` of cache_dir expanded
     "Settings from settings.ini < environment < arguments; `Problem` for an unknown name or a value that does not fit."
     root = project_root(start)
-    values = {_known(k, str(root / 'settings.ini')): v for k, v in _parse(root / 'settings.ini').items()} if root else {}
+    in_file = _parse(root / 'settings.ini') if root else {}
+    values = {_known(k, str(root / 'settings.ini')): v for k, v in in_file.items()}
     values |= _from_environment(os.environ if environ is None else environ)
     values |= {_known(k, 'argument'): v for k, v in overrides.items() if v is not None}
     made = {**{f.name: f.default for f in fields(Settings)}, **values}

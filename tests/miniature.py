@@ -87,8 +87,7 @@ def export(root: Path) -> None:
     from fastcore.foundation import working_directory
     from nbdev.export import nb_export
     with working_directory(root):
-        for name in NOTEBOOKS:
-            if not name.startswith('reports/') and (root/f'nbs/{name}.ipynb').exists(): nb_export(root/f'nbs/{name}.ipynb', lib_path=root/'sprout')
+        for path in sorted((root/'nbs').glob('[0-9]*.ipynb')): nb_export(path, lib_path=root/'sprout')
 
 def edit(root: Path, name: str, old: str, new: str, exported: bool = True) -> None:
     "Change the text of a cell of a notebook."

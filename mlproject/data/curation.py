@@ -6,14 +6,13 @@
 __all__ = ['LOOKS', 'Step', 'BEFORE', 'STEPS', 'CurationConfig', 'look', 'examine_photos', 'check_schema', 'check_readable',
            'check_quality', 'check_duplicates', 'grouped', 'curate', 'with_groups']
 
-# %% ../../nbs/data/28_curation.ipynb #6a9b87a9
+# %% ../../nbs/data/28_curation.ipynb #8eedb6a6
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -47,9 +46,9 @@ class CurationConfig:
 
 _ALLOWED = dict(min_side=(1, 10_000), max_pixels=(1, 10**9), sharpness=(0, 10), near_threshold=(0, 16), burst_seconds=(0, 10**6))
 
-# %% ../../nbs/data/28_curation.ipynb #5c39c1f9
+# %% ../../nbs/data/28_curation.ipynb #4a2ef03a
 _FIGURES = pa.schema([('mediaDigest', pa.string()), ('pixelDigest', pa.string()), ('width', pa.int32()), ('height', pa.int32()),
-                      *((name, pa.float32()) for name in QUALITY), ('hashes', pa.list_(pa.uint64(), 8)), ('tiny', pa.binary())])
+                      *((name, pa.float32()) for name in QUALITY), ('hashes', pa.list_(pa.uint64())), ('tiny', pa.binary())])
 LOOKS = pa.schema([('occurrenceID', pa.string()), ('reason', pa.string()), ('detail', pa.string()), *_FIGURES])
 _SEEN = pa.struct(list(LOOKS)[1:])
 

@@ -110,7 +110,7 @@ def _apart(a: dict, b: dict) -> float:
     hue = (far('base') + .4 * far('mark') + .5 * far('accent') + .3 * far('belly')) / 200
     return (a['pattern'] != b['pattern']) + far('shape') + hue + abs(_tone(a['base']) - _tone(b['base'])) / 150
 
-# %% ../../nbs/data/13_genomes.ipynb #14c31478
+# %% ../../nbs/data/13_genomes.ipynb #1b5708e8
 BACKGROUNDS = ('grass', 'forest', 'sand', 'water', 'snow', 'rock', 'savanna', 'leaves')
 
 
@@ -128,8 +128,8 @@ def genomes() -> tuple[Genome, ...]:
             out[k, i] = Genome(name, vernacular, plan, **best, habitat=tuple(likes.round(4).tolist()))
     return tuple(out[key] for key in sorted(out))
 
-
+# %% ../../nbs/data/13_genomes.ipynb #5c236d90
 def species_names(n: int = 100) -> list[str]:
     "The scientific names of the first `n` species (1 to 100)."
-    if not 1 <= n <= len(genomes()): raise ValueError(f'species={n}: the survey has 1 to {len(genomes())} species')
+    if not 1 <= n <= len(genomes()): raise Problem(f'species={n}: the survey has 1 to {len(genomes())} species')
     return [g.name for g in genomes()[:n]]

@@ -74,7 +74,7 @@ def burst_sizes(photos: int, rng, share: float = 1 / 3) -> list[int]:
     while sum(out) < photos: out.append(int(rng.integers(2, 5)) if rng.random() < q else 1)
     return out[:-1] + [photos - sum(out[:-1])]
 
-# %% ../../nbs/data/15_season.ipynb #85213c1a
+# %% ../../nbs/data/15_season.ipynb #69ed8239
 def sighting(g: Genome, places: list[Camera], people: list[str], rng) -> tuple[datetime, Camera, str, Scene]:
     "Where, when and by whom an animal is seen: a camera it likes the surroundings of, an hour it is active."
     liking = np.array([np.dot(g.habitat, c.biome) for c in places])
@@ -88,7 +88,7 @@ def sighting(g: Genome, places: list[Camera], people: list[str], rng) -> tuple[d
                   *random_light(rng)).seen_by(camera.tint, stamp)
     return at, camera, people[rng.integers(len(people))], scene
 
-
+# %% ../../nbs/data/15_season.ipynb #19705855
 def season(species: int, photos: int, seed: int) -> list[Shot]:
     "All photos of a season, `photos` of each of `species` species, in the order of time."
     places, people = cameras(min(40, max(4, species * photos // 120)), seed), observers(min(24, max(4, species)), seed)
@@ -103,7 +103,7 @@ def season(species: int, photos: int, seed: int) -> list[Shot]:
     order = {key: f'event-{i:05d}' for i, key in enumerate(sorted({shot.event for shot in out}))}
     return sorted((replace(x, event=order[x.event]) for x in out), key=lambda x: (x.at, x.species, x.number))
 
-# %% ../../nbs/data/15_season.ipynb #f7484e21
+# %% ../../nbs/data/15_season.ipynb #4f9765e5
 _DO = ('crossed the clearing', 'resting in the shade', 'feeding close to the camera', 'looked straight into the lens',
        'moved off when a branch fell', 'stayed for several minutes', 'passing through, did not stop', 'calling twice',
        'drinking', 'digging under a log', 'chased by a second animal', 'half hidden, but clear')
@@ -120,7 +120,7 @@ def field_note(shot: Shot, rng) -> str:
     n = int(rng.choice([1, 1, 1, 2, 3]))
     kind = 'mammal' if g.plan in ('carnivore', 'hoofed') else g.plan
     who = (g.vernacular, 'animal', kind)[rng.choice(3, p=[.4, .4, .2])]
-    first = f'{("One", "Two", "Three")[n - 1]} {who}{"" if n == 1 else " (group)"}, {_DO[rng.integers(len(_DO))]}.'
+    first = f'{who[0].upper()}{who[1:]}{("", ", a pair", ", group of three")[n - 1]}, {_DO[rng.integers(len(_DO))]}.'
     sky = f'{_SKY[rng.integers(len(_SKY))]}, {rng.integers(-6, 31)} °C.'
     far = f'About {rng.integers(2, 30)} m from the camera, elevation {shot.camera.elevation:.0f} m.'
     pick = [x for x, p in ((sky, .6), (far, .35), (_MORE[rng.integers(len(_MORE))], .35)) if rng.random() < p]

@@ -29,7 +29,7 @@ class Source:
 
     def __iter__(self) -> Iterator: return iter((self.records, self.rejects, self.photo_root))
 
-# %% ../../nbs/data/18_sources.ipynb #34f655d6
+# %% ../../nbs/data/18_sources.ipynb #55593cae
 def tidy_label(text: Any) -> str:
     "One spelling of a label: composed characters (NFC), single blanks, none at the ends."
     return ' '.join(unicodedata.normalize('NFC', '' if text is None else str(text)).split())
@@ -38,7 +38,8 @@ def look_alikes(labels: list[str]) -> list[str]:
     "Warnings about labels that differ in nothing but case, blanks, dashes and underscores."
     groups = defaultdict(set)
     for label in labels: groups[re.sub(r'[\s_-]+', ' ', label).casefold()].add(label)
-    return [f"labels look alike and stay different species: {', '.join(sorted(g))}" for g in groups.values() if len(g) > 1]
+    alike = [sorted(g) for g in groups.values() if len(g) > 1]
+    return [f"labels look alike and stay different species: {', '.join(g)}" for g in alike]
 
 # %% ../../nbs/data/18_sources.ipynb #50c2919b
 SPLIT_NAMES = dict(train='train', training='train', val='validation', valid='validation', validation='validation',
@@ -88,7 +89,7 @@ def _wrappers(photos: list[str], folders: list[str]) -> int:
         n += 1
     return n
 
-# %% ../../nbs/data/18_sources.ipynb #4ad3bd36
+# %% ../../nbs/data/18_sources.ipynb #3b0332a7
 def load_folder(
     root: Path,  # one subfolder a species, splits above or below
 ) -> Source:
@@ -96,23 +97,25 @@ def load_folder(
     files, folders = _listing(root)
     photos = [f for f in files if _rule(f, 'any') is None]
     if not photos: raise Problem(f'no photo in {root}' + _hint(files))
-    skip = _wrappers(photos, folders)
+    skip, name = _wrappers(photos, folders), root.resolve().name
     rows, gone = [], []
     for f in files:
         label, split = read_path(f, skip)
         if bad := _rule(f, label): gone.append((f, *bad))
-        else: rows.append(dict(scientificName=label, associatedMedia=f, givenSplit=split, datasetName=root.resolve().name))
-    if not rows: raise Problem(f'the {len(photos)} photos in {root} lie in no subfolders (needed: one subfolder a species)')
+        else: rows.append(dict(scientificName=label, associatedMedia=f, givenSplit=split, datasetName=name))
+    if not rows:
+        raise Problem(f'the {len(photos)} photos in {root} lie in no subfolders (needed: one subfolder a species)')
     counts = _counts(rows, gone)
     if empty := _empty_species(folders, rows, skip):
         counts['empty_folders'] = empty
-        counts['warnings'].append(f"{len(empty)} folders hold no photo: {', '.join(empty[:5])}{' …' if empty[5:] else ''}")
+        more = ' …' if empty[5:] else ''
+        counts['warnings'].append(f"{len(empty)} folders hold no photo: {', '.join(empty[:5])}{more}")
     rejects = reject_raw([dict(file=f) for f, _, _ in gone], 'ingest', [g[1] for g in gone], [g[2] for g in gone])
     return Source(records_table(rows), rejects, root, counts)
 
-# %% ../../nbs/data/18_sources.ipynb #0298cea1
+# %% ../../nbs/data/18_sources.ipynb #a6f34ee3
 def _hint(files: list[str]) -> str:
-    tables = [f for f in files if os.path.splitext(f)[1].lower() in READERS]
+    tables = [f for f in files if os.path.splitext(f)[1].lower() in READERS.keys() - {'.txt'}]
     if tables: return f" (it holds tables: give one of them, e.g. {tables[0]})"
     if not files: return ' (it is empty)'
     return f" ({len(files)} other files, e.g. {files[0]}; allowed: {', '.join(sorted(PHOTO_ENDINGS))})"
@@ -134,16 +137,17 @@ def _counts(rows: list[dict], gone: list[tuple]) -> dict:
     return dict(photos=len(rows), species=len(species), rejected=dict(Counter(g[1] for g in gone)),
                 given_splits={s: n for s, n in splits.items() if s}, warnings=warnings)
 
-# %% ../../nbs/data/18_sources.ipynb #89b44e68
-LABEL_NAMES = ('scientificname species speciesname label labels class classname category categoryname target taxon taxonname '
-               'vernacularname commonname animal breed').split()
-PHOTO_NAMES = ('associatedmedia photo photopath photofile image imagepath imagefile imagename img imgpath file filename '
-               'filepath path media mediapath picture identifier url').split()
+# %% ../../nbs/data/18_sources.ipynb #fc3c241f
+LABEL_NAMES = ('scientificname species speciesname label labels class classname category categoryname target '
+               'taxon taxonname vernacularname commonname animal breed').split()
+PHOTO_NAMES = ('associatedmedia photo photopath photofile image imagepath imagefile imagename img imgpath file '
+               'filename filepath path media mediapath picture identifier url').split()
 SPLIT_COLUMNS = 'givensplit split subset partition set fold'.split()
 ALIASES = dict(latitude='decimalLatitude', lat='decimalLatitude', longitude='decimalLongitude', lon='decimalLongitude',
-               lng='decimalLongitude', timestamp='eventDate', datetime='eventDate', date='eventDate', camera='locationID',
-               cameraid='locationID', site='locationID', deploymentid='locationID', sequence='eventID', sequenceid='eventID',
-               burst='eventID', observer='recordedBy', note='occurrenceRemarks', notes='occurrenceRemarks', dataset='datasetName')
+               lng='decimalLongitude', timestamp='eventDate', datetime='eventDate', date='eventDate',
+               camera='locationID', cameraid='locationID', site='locationID', deploymentid='locationID',
+               sequence='eventID', sequenceid='eventID', burst='eventID', observer='recordedBy',
+               note='occurrenceRemarks', notes='occurrenceRemarks', dataset='datasetName')
 
 def plain(name: str) -> str:
     "A column name without namespace, case, blanks and punctuation: `dwc:Scientific_Name` is `scientificname`."
@@ -162,7 +166,7 @@ def find_column(
     if plain(given) in by_plain: return by_plain[plain(given)]
     raise Problem(f"no column {given!r} for the {what} (columns found: {', '.join(columns)})")
 
-# %% ../../nbs/data/18_sources.ipynb #2d8cb05e
+# %% ../../nbs/data/18_sources.ipynb #3096e442
 @dataclass(frozen=True)
 class Columns:
     "Where the values of a record stand in a table."
@@ -178,16 +182,18 @@ def match_columns(columns: list[str], label: str | None = None, photo: str | Non
                  photo=find_column(columns, PHOTO_NAMES, photo, 'photo'))
     for what, column in found.items():
         if column is None:
-            raise Problem(f"no {what} column (columns found: {', '.join(columns) or 'none'}); name it with {what}_column")
+            there = ', '.join(columns) or 'none'
+            raise Problem(f'no {what} column (columns found: {there}); name it with {what}_column')
     split = find_column([c for c in columns if c not in found.values()], SPLIT_COLUMNS)
     taken, others = {*found.values(), split}, {}
     terms = {n.lower(): n for n in ORDER if n not in ('scientificName', 'associatedMedia', 'givenSplit')}
     for c in sorted(columns, key=lambda c: plain(c) not in terms):
         term = terms.get(plain(c)) or ALIASES.get(plain(c))
         if term and c not in taken and term not in others: others[term] = c
-    return Columns(**found, split=split, others=others, unused=[c for c in columns if c not in {*taken, *others.values()}])
+    unused = [c for c in columns if c not in {*taken, *others.values()}]
+    return Columns(**found, split=split, others=others, unused=unused)
 
-# %% ../../nbs/data/18_sources.ipynb #7eb3cc94
+# %% ../../nbs/data/18_sources.ipynb #20ffeefd
 def _local(path: str) -> str:
     "A path of a table as this system writes it."
     path = path.removeprefix('file://')
@@ -198,7 +204,8 @@ def find_photo_root(
     paths: list[str],  # photo paths as it gives them
 ) -> Path:  # the folder that they count from; `Problem` when no photo is found from anywhere
     "The folder from which most of a table's photos are found."
-    near = [table.parent, *(table.parent / n for n in ('photos', 'images', 'media', 'img')), table.parent.parent, Path('.')]
+    home = table.parent
+    near = [home, *(home / n for n in ('photos', 'images', 'media', 'img')), home.parent, Path('.')]
     sample = paths[::max(1, len(paths) // 200)]
     found = [sum((folder / p).is_file() for p in sample) for folder in near]
     if not max(found):
@@ -245,7 +252,7 @@ def _once(records: pa.Table, lines: list[int]) -> tuple[pa.Table, list[tuple]]:
             copies.append((copy, line, 'duplicate_row', detail))
     return records.take(keep) if copies else records, copies
 
-# %% ../../nbs/data/18_sources.ipynb #41c9f754
+# %% ../../nbs/data/18_sources.ipynb #ad936ed1
 def load_table(
     path: Path,  # CSV, TSV, JSONL or Parquet
     label_column: str | None = None,  # guessed among the usual names when None
@@ -258,7 +265,8 @@ def load_table(
     except Problem as e: raise Problem(f'{path}: {e}') from None
     rows, lines, gone = [], [], [(dict(text=b.text), b.line, b.rule, b.detail) for b in table.bad]
     for row, line in zip(table.rows, table.lines):
-        if bad := _row_rule(tidy_label(row.get(cols.label)), _media(row.get(cols.photo))): gone.append((row, line, *bad))
+        if bad := _row_rule(tidy_label(row.get(cols.label)), _media(row.get(cols.photo))):
+            gone.append((row, line, *bad))
         else:
             made = _examples(row, cols, path.stem)
             rows += made
@@ -271,13 +279,14 @@ def load_table(
         raise Problem(f"no usable row in {path}: {why or 'it has none'}")
     return _table_source(path, cols, records, gone)
 
-# %% ../../nbs/data/18_sources.ipynb #9c8a995d
+# %% ../../nbs/data/18_sources.ipynb #40a0d476
 def _table_source(path: Path, cols: Columns, records: pa.Table, gone: list[tuple]) -> Source:
     "Put together what `load_table` found."
     counts = _counts(records.select(['scientificName', 'givenSplit']).to_pylist(), [(None, g[2]) for g in gone])
     counts |= dict(label_column=cols.label, photo_column=cols.photo, unused_columns=cols.unused)
-    if cols.split and not counts['given_splits']:
-        counts['warnings'].append(f'column {cols.split!r} names no split (known: {", ".join(SPLIT_NAMES)}) and is not used')
+    if cols.split not in (None, 'givenSplit') and not counts['given_splits']:  # our own column may be empty
+        known = ', '.join(SPLIT_NAMES)
+        counts['warnings'].append(f'column {cols.split!r} names no split (known: {known}) and is not used')
     rejects = reject_raw([dict(row, file=path.name, line=n) for row, n, _, _ in gone], 'ingest',
                          [rule for _, _, rule, _ in gone], [f'line {n}: {detail}' for _, n, _, detail in gone])
     return Source(records, rejects, find_photo_root(path, records['associatedMedia'].to_pylist()), counts)

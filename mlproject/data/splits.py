@@ -23,17 +23,19 @@ def place(u: float, fractions: dict[str, float]) -> str:
     if u < fractions['test']: return 'test'
     return 'validation' if u < fractions['test'] + fractions['validation'] else 'train'
 
-# %% ../../nbs/data/29_splits.ipynb #94519716
+# %% ../../nbs/data/29_splits.ipynb #269df0a5
 def check_fractions(fractions: dict[str, float]) -> dict[str, float]:
     "Both shares as numbers; `Problem` unless they leave something to train on."
     if unknown := fractions.keys() - {'validation', 'test'}:
-        raise Problem(f'no split {sorted(unknown)[0]!r} to give a share to (allowed: validation, test; train gets the rest)')
+        name = sorted(unknown)[0]
+        raise Problem(f'no split {name!r} to give a share to (allowed: validation, test; train gets the rest)')
     made = {}
     for name in ('validation', 'test'):
         try: made[name] = float(fractions.get(name, 0))
         except (TypeError, ValueError):
-            raise Problem(f'{name} = {fractions[name]!r} is not a share (allowed: a number from 0, less than 1)') from None
-        if not 0 <= made[name] < 1: raise Problem(f'{name} = {made[name]} is not a share (allowed: from 0, less than 1)')
+            raise Problem(f'{name} = {fractions[name]!r} is not a share (allowed: from 0, less than 1)') from None
+        if not 0 <= made[name] < 1:
+            raise Problem(f'{name} = {made[name]} is not a share (allowed: from 0, less than 1)')
     if (held := sum(made.values())) >= 1:
         raise Problem(f'validation + test = {held:g} leaves nothing to train on (allowed: less than 1)')
     return made
@@ -62,7 +64,7 @@ def make_groups(
     for g in made: g.u = draw(g.key, seed)
     return sorted(made, key=lambda g: g.key)
 
-# %% ../../nbs/data/29_splits.ipynb #4c5a43b5
+# %% ../../nbs/data/29_splits.ipynb #c9a60dc2
 def _distance(u: float, split: str, fractions: dict[str, float]) -> float:
     "How far a draw is from the interval of a split."
     low = {'test': 0., 'validation': fractions['test'], 'train': fractions['test'] + fractions['validation']}[split]
@@ -73,7 +75,8 @@ def _donor(groups: list[Group], split: str, wanted: list[str], fractions: dict[s
     "The group of one species that can best be moved to `split`, if any."
     have = Counter(g.split for g in groups)
     spare = [g for g in groups if not g.fixed and len(g.species) == 1 and (have[g.split] > 1 or g.split not in wanted)]
-    return min(spare, key=lambda g: (g.split in wanted, -have[g.split], _distance(g.u, split, fractions), g.key), default=None)
+    def fit(g): return g.split in wanted, -have[g.split], _distance(g.u, split, fractions), g.key
+    return min(spare, key=fit, default=None)
 
 def repair(
     groups: list[Group],  # with their splits, changed in place
@@ -91,15 +94,17 @@ def repair(
             if donor := _donor(by_species[s], split, wanted, fractions): donor.split, moved = split, moved + 1
     return moved
 
-# %% ../../nbs/data/29_splits.ipynb #920bf879
+# %% ../../nbs/data/29_splits.ipynb #db7904f4
 def given_roles(given: list[str | None]) -> tuple[list[str] | None, str]:
     "What the given splits are used as, one role a row (None: not to be honoured), and that policy in words."
     found = set(given) - {None}
     if not found & {'validation', 'test'}: return None, 'hashed: no held-out split was given'
     roles = [g or 'train' for g in given]
-    if 'train' not in roles: raise Problem('the given splits leave nothing to train on; make new ones with honour_given=False')
+    if 'train' not in roles:
+        raise Problem('the given splits leave nothing to train on; make new ones with honour_given=False')
     if 'test' in found: return roles, 'given' if 'validation' in found else 'given test; validation carved out of train'
-    return ['test' if r == 'validation' else r for r in roles], 'given validation used as test; validation carved out of train'
+    roles = ['test' if r == 'validation' else r for r in roles]
+    return roles, 'given validation used as test; validation carved out of train'
 
 def find_leaks(
     table: pa.Table,  # occurrenceID, group
@@ -175,14 +180,15 @@ def assign_splits(
     gone |= {i: ('no_train_photo', d) for i, d in _without_train(groups, table['scientificName'].to_pylist()).items()}
     return _outcome(table, groups, gone, dict(policy=policy, repaired_groups=moved))
 
-# %% ../../nbs/data/29_splits.ipynb #3d6f49c9
+# %% ../../nbs/data/29_splits.ipynb #b43f8f92
 def _outcome(table: pa.Table, groups: list[Group], gone: dict[int, tuple[str, str]], counts: dict) -> Outcome:
     "The assignment as a table, what left, and figures about both."
     split = {i: g.split for g in groups for i in g.rows if i not in gone}
     rows, lost = sorted(split), sorted(gone)
     made = table.select(['occurrenceID', 'group']).take(pa.array(rows, pa.int64()))
     made = made.add_column(1, 'split', pa.array([split[i] for i in rows], pa.string()))
-    rejects = reject(table, lost, 'split', [gone[i][0] for i in lost], [gone[i][1] for i in lost]) if lost else no_rejects()
+    rules, details = [gone[i][0] for i in lost], [gone[i][1] for i in lost]
+    rejects = reject(table, lost, 'split', rules, details) if lost else no_rejects()
     labels, left = table['scientificName'].to_pylist(), [g for g in groups if any(i in split for i in g.rows)]
     counts |= {s: dict(photos=sum(x == s for x in split.values()), groups=sum(g.split == s for g in left),
                        species=len({labels[i] for i in rows if split[i] == s})) for s in SPLITS}

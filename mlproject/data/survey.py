@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'Sheet', 'first_record', 'write_down', 'first_records', 'mislabel', 'repeat_notes', 'part_notes',
-           'repeat_photos', 'code_digest', 'make_survey']
+           'repeat_photos', 'code_digest', 'make_survey', 'survey_digest']
 
-# %% ../../nbs/data/17_survey.ipynb #e7a28cd1
+# %% ../../nbs/data/17_survey.ipynb #9675c195
 import csv
+import inspect
 import io
 import json
 import shutil
@@ -131,7 +132,7 @@ def repeat_photos(sheet, shots, planted, seed, rng):
             sheet.prints.append((path, replace(p, copy=copy)))
             sheet.know(r, shots[i], fault, copy or 'copied', original['occurrenceID'])
 
-# %% ../../nbs/data/17_survey.ipynb #b7cfce44
+# %% ../../nbs/data/17_survey.ipynb #a6fd20fe
 def _write_photo(job: tuple) -> int:
     "Draw and write one photo; top-level, so that a spawned process finds it."
     path, p = job
@@ -146,14 +147,14 @@ def _write_photos(jobs: list, workers: int) -> int:
     with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
         return sum(progress(pool.map(_write_photo, jobs, chunksize=64), total=len(jobs), label='draw'))
 
-
+# %% ../../nbs/data/17_survey.ipynb #b55b6e87
 def code_digest() -> str:
     "Digest of the modules that decide what the survey is."
-    here = Path(__file__).parent
+    here = Path(inspect.getfile(Shot)).parent
     names = ('animals', 'genomes', 'scenes', 'season', 'faults', 'survey')
     return digest([digest_file(here / f'{m}.py') for m in names])
 
-# %% ../../nbs/data/17_survey.ipynb #1a985b86
+# %% ../../nbs/data/17_survey.ipynb #224df185
 def make_survey(folder: str | Path, *,  # where to write; made if absent
                 species: int = 100,  # 1 to 100
                 photos: int = 60,  # of each species, before duplicates are added
@@ -164,7 +165,7 @@ def make_survey(folder: str | Path, *,  # where to write; made if absent
     "Write the survey; a finished one with the same arguments is left as it is, an unfinished one is made again."
     folder = Path(folder)
     species_names(species)
-    if photos < 1: raise Problem(f'photos={photos}: at least 1 of each species')
+    if not 1 <= photos <= 10_000: raise Problem(f'photos={photos}: 1 to 10000 of each species')
     wanted = dict(species=species, photos=photos, seed=seed, faults=asdict(faults), code=code_digest())
     if _finished(folder, wanted): return folder
     _clear(folder)
@@ -175,7 +176,7 @@ def make_survey(folder: str | Path, *,  # where to write; made if absent
     write_json(folder / 'survey.json', dict(wanted, records=len(sheet.records), notes=len(sheet.notes)))
     return folder
 
-
+# %% ../../nbs/data/17_survey.ipynb #781c3b7e
 def _finished(folder: Path, wanted: dict) -> bool:
     done = folder / 'survey.json'
     return done.exists() and {k: v for k, v in read_json(done).items() if k in wanted} == wanted
@@ -204,3 +205,9 @@ def _write_tables(folder: Path, sheet: Sheet):
     buf = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(sorted(sheet.truth, key=lambda t: (t['occurrenceID'], t['fault']))), buf)
     write_atomic(folder / 'truth.parquet', buf.getvalue())
+
+# %% ../../nbs/data/17_survey.ipynb #7fd20258
+def survey_digest(folder: str | Path) -> str:
+    "Digest of a survey's files and their names."
+    files = sorted(p for p in Path(folder).rglob('*') if p.is_file())
+    return digest([(p.relative_to(folder).as_posix(), digest_file(p)) for p in files])

@@ -47,7 +47,7 @@ def lines_of(text: str) -> list[str]:
     lines = text.replace('\r\n', '\n').replace('\r', '\n').split('\n')
     return lines[:-1] if lines and not lines[-1] else lines
 
-# %% ../../nbs/data/12_tables.ipynb #3f09e633
+# %% ../../nbs/data/12_tables.ipynb #d1af159e
 def _fields(text: str, delimiter: str, quoted: bool = True) -> list[str]:
     "Fields of one record; csv.Error when its quotes do not match."
     if quoted: return next(csv.reader([text], delimiter=delimiter, strict=True), [])
@@ -61,7 +61,7 @@ def _trimmed(fields: list[str], width: int) -> list[str]:
 LONGEST = 100  # lines of one quoted field
 
 def _record(lines: list[str], i: int, delimiter: str, width: int) -> tuple[list[str] | None, int]:
-    "Fields of the record that begins at line `i` and the number of lines it takes; (None, 1) when its quotes never match."
+    "Fields of the record at line `i` and how many lines it takes; (None, 1) when its quotes never match."
     text = lines[i]
     for n in range(1, min(LONGEST, len(lines) - i) + 1):
         try: fields = _trimmed(_fields(text, delimiter, delimiter != '\t'), width)
@@ -107,7 +107,7 @@ def _complaint(fields: list[str] | None, width: int, text: str) -> tuple[str, st
     if fields is None: return 'unclosed_quote', 'its quotes do not match'
     if len(fields) != width: return 'ragged_row', f'{len(fields)} fields, the header has {width}'
 
-# %% ../../nbs/data/12_tables.ipynb #36e2c5ae
+# %% ../../nbs/data/12_tables.ipynb #56187c81
 def read_jsonl(text: str) -> Rows:
     "One JSON object a line; the columns are all keys, in the order of their first appearance."
     out, columns = Rows([]), {}
@@ -118,7 +118,8 @@ def read_jsonl(text: str) -> Rows:
             rule = 'nul_byte' if '\0' in line else 'bad_json'
             out.bad.append(Bad(i, rule, str(e)[:200], line[:2000]))
             continue
-        if not isinstance(row, dict): out.bad.append(Bad(i, 'bad_json', f'a {type(row).__name__}, not an object', line[:2000]))
+        if not isinstance(row, dict):
+            out.bad.append(Bad(i, 'bad_json', f'a {type(row).__name__}, not an object', line[:2000]))
         else:
             columns.update(dict.fromkeys(row))
             out.rows.append(row)

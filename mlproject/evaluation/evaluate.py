@@ -20,12 +20,13 @@ from .calibration import Calibration, calibration_from_dict, calibration_to_dict
 from ..metrics import (Estimate, bootstrap, brier, check_probs, class_f1, confusion, ece, effective_n, hits, macro_f1, nll,
                                per_class, softmax, weighted_mean, wilson)
 
-# %% ../../nbs/evaluation/43_evaluate.ipynb #c8e1de54
+# %% ../../nbs/evaluation/43_evaluate.ipynb #81a4411f
 def arrays(predictions: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "(logits (N, C) float32, y (N,), groups (N,)) of a table of predictions; without `group` every photo is its own."
     if missing := {'occurrenceID', 'y', 'logits'} - set(predictions.column_names):
         raise Problem(f'predictions have no column {sorted(missing)[0]}; there are {", ".join(predictions.column_names)}')
-    logits = np.array(predictions['logits'].to_pylist(), np.float32)
+    flat = predictions['logits'].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    logits = flat.astype(np.float32).reshape(predictions.num_rows, -1) if predictions.num_rows else np.zeros((0, 0), np.float32)
     groups = predictions['group'].to_numpy() if 'group' in predictions.column_names else np.arange(len(logits))
     return logits, predictions['y'].to_numpy(), groups
 
@@ -191,10 +192,10 @@ def look(ledger: str | Path,        # JSON file, made when absent
         write_json(ledger, seen)
     return Looks(len({e['network'] for e in mine}), len(mine))
 
-# %% ../../nbs/evaluation/43_evaluate.ipynb #ff35ed34
+# %% ../../nbs/evaluation/43_evaluate.ipynb #522a7e43
 def evaluation_to_dict(e: Evaluation, looks: Looks | None = None) -> dict:
-    "Plain values: every score as {value, low, high}, then counts and the calibration."
-    return {k: asdict(v) for k, v in e.scores.items()} | dict(
+    "Plain values: every score as {value, low, high} (None where nothing is known), then counts and the calibration."
+    return {k: {n: None if np.isnan(x) else x for n, x in asdict(v).items()} for k, v in e.scores.items()} | dict(
         photos=e.photos, groups=e.groups, species=len(e.labels), labels=list(e.labels), worst=e.worst(),
         calibration=calibration_to_dict(e.calibration), looks=looks and asdict(looks))
 
@@ -214,13 +215,13 @@ def write_evaluation(folder: str | Path,       # becomes the product
         for name, table in tables.items(): pq.write_table(table, out / f'{name}.parquet', compression='zstd')
     return Path(folder)
 
-# %% ../../nbs/evaluation/43_evaluate.ipynb #7be67ffd
+# %% ../../nbs/evaluation/43_evaluate.ipynb #c3368132
 def read_evaluation(folder: str | Path) -> tuple[Evaluation, pa.Table, Looks | None]:
     "The evaluation, its predictions and the looks, verified."
     import pyarrow.parquet as pq
     verify_folder(folder)
     d = read_json(Path(folder) / 'evaluation.json')
     species, rows, confusions = (pq.read_table(Path(folder) / f'{n}.parquet') for n in ('species', 'predictions', 'confusion'))
-    e = Evaluation(tuple(d['labels']), d['photos'], d['groups'], {k: Estimate(**d[k]) for k in SCORES},
+    e = Evaluation(tuple(d['labels']), d['photos'], d['groups'], {k: Estimate(*(np.nan if d[k][n] is None else d[k][n] for n in ('value', 'low', 'high'))) for k in SCORES},
                    tuple(species.to_pylist()), tuple(confusions.to_pylist()), calibration_from_dict(d['calibration']))
     return e, rows, d['looks'] and Looks(**d['looks'])

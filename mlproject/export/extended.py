@@ -6,7 +6,7 @@
 __all__ = ['Photo', 'UNKNOWN', 'FORMAT', 'VERSION', 'SUFFIXES', 'Preprocess', 'Prediction', 'make_signature', 'onnx_session',
            'ExtendedModel', 'patch', 'read_about', 'pack', 'find_photos', 'predict_paths', 'format_predictions']
 
-# %% ../../nbs/export/50_extended.ipynb #d5a6d1b4
+# %% ../../nbs/export/50_extended.ipynb #1b2fce10
 import csv, io, json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import Problem, cpus, digest, one_line, read_json, verify_folder, walk, write_folder, write_json
+from ..core import Problem, cpus, digest, one_line, read_json, verify_folder, walk, write_atomic, write_folder, write_json
 from ..metrics import softmax
 from ..photos import PhotoError, fit_photo, read_photo, to_input
 
@@ -208,7 +208,7 @@ def predict(self: ExtendedModel,
             found[i] = self.answer(row, top_k, _source(photos[i]))
     return found
 
-# %% ../../nbs/export/50_extended.ipynb #4b623a2f
+# %% ../../nbs/export/50_extended.ipynb #2e295f26
 def pack(folder: str | Path,        # becomes the extended model
          network: bytes,            # ONNX: pixels (N, 3, S, S) -> logits (N, C), embedding (N, D)
          labels: list[str],         # species in the order of the logits
@@ -224,7 +224,7 @@ def pack(folder: str | Path,        # becomes the extended model
     calibration = {'temperature': 1., 'threshold': 0.} | (calibration or {})
     about = dict(format=FORMAT, version=VERSION, labels=list(labels), preprocess=asdict(preprocess), calibration=calibration, lineage=lineage or {})
     with write_folder(folder, kind='extended') as out:
-        for file, data in {'model.onnx': network, 'golden.jpg': golden, **(files or {})}.items(): (out / file).write_bytes(data)
+        for file, data in {'model.onnx': network, 'golden.jpg': golden, **(files or {})}.items(): write_atomic(out / file, data)
         session = onnx_session(out / 'model.onnx', 1)
         _fits(session, preprocess.size, len(labels))
         logits, embedding = ExtendedModel(about, session, 1, out).numbers(golden)

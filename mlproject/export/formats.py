@@ -4,21 +4,24 @@
 
 # %% auto #0
 __all__ = ['OPSET', 'Head', 'two_outputs', 'quiet', 'trace', 'pt2_bytes', 'onnx_bytes', 'write_extended', 'Parity',
-           'torch_logits', 'parity']
+           'torch_logits', 'parity', 'preprocess_of', 'golden_photo']
 
-# %% ../../nbs/export/51_formats.ipynb #8b479fe2
+# %% ../../nbs/export/51_formats.ipynb #b083ba6a
 import copy, io, logging, warnings
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+import simplejpeg
 import torch
 from torch import nn
 
 from ..core import Problem
 from .extended import ExtendedModel, Preprocess, pack
 from ..metrics import softmax
+from ..photos import read_photo
 
 # %% ../../nbs/export/51_formats.ipynb #2f32a2c3
 class Head(nn.Module):
@@ -147,3 +150,19 @@ def parity(model: ExtendedModel,
     found = Parity(len(photos), int(same.sum()), float(np.abs(want - got).max()), tolerance)
     if not found.ok: raise Problem(f'the extended model does not answer as the network does: {found} (at most {tolerance:.0e} allowed)')
     return found
+
+# %% ../../nbs/export/51_formats.ipynb #6a87dc70
+def preprocess_of(config: dict      # config.json of a network folder
+                  ) -> Preprocess:
+    "How the photos of a trained network are prepared."
+    return Preprocess(config['image_size'], config['resize'], tuple(config['mean']), tuple(config['std']))
+
+def golden_photo(paths: list,       # photo files of the test split
+                 rows               # `prediction_rows` of them, in the same order: columns right, confidence
+                 ) -> bytes:        # JPEG, at most 512 px on the longer side
+    "A photo whose answer is kept with the model."
+    right, sure = np.array(rows['right'].to_pylist(), bool), np.array(rows['confidence'].to_pylist())
+    rgb = read_photo(paths[int(np.argmax(np.where(right, sure, sure - 1)))])
+    scale = min(1, 512 / max(rgb.shape[:2]))
+    if scale < 1: rgb = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality=92)

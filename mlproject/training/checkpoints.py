@@ -6,7 +6,7 @@
 __all__ = ['weights_digest', 'save_network', 'load_network', 'optimiser_tensors', 'restore_optimiser', 'save_checkpoint',
            'load_checkpoint']
 
-# %% ../../nbs/training/33_checkpoints.ipynb #1e715f34
+# %% ../../nbs/training/33_checkpoints.ipynb #2712b2f1
 import hashlib
 import json
 import torch
@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import nn
 from typing import Any
 from ..core import Problem, digest, read_json, say, verify_folder, write_atomic, write_folder, write_json
-from .networks import Network, NetworkConfig, make_network, read_weights, to_torchvision
+from .networks import Network, NetworkConfig, make_network, read_weights, remarks_of, to_torchvision
 
 # %% ../../nbs/training/33_checkpoints.ipynb #07c10703
 def weights_digest(
@@ -32,10 +32,11 @@ def weights_digest(
         h.update(t.reshape(-1).view(torch.uint8).numpy())
     return h.hexdigest()
 
-# %% ../../nbs/training/33_checkpoints.ipynb #bf756f54
-def _whole(tensors: dict[str, torch.Tensor], remarks: dict[str, str]) -> bytes:
-    "The bytes of a safetensors file."
-    return save({k: v.detach().cpu().contiguous().clone() for k, v in sorted(tensors.items())}, remarks)
+# %% ../../nbs/training/33_checkpoints.ipynb #bcc30b84
+def _whole(tensors: dict[str, torch.Tensor], remarks: dict[str, Any]) -> bytes:
+    "The bytes of a safetensors file, a function of what is in it."
+    text = json.dumps(remarks, sort_keys=True, ensure_ascii=False)
+    return save({k: v.detach().cpu().contiguous().clone() for k, v in sorted(tensors.items())}, dict(mlproject=text))
 
 def save_network(
     folder: str | Path,
@@ -47,7 +48,7 @@ def save_network(
     "Write the product; until it is complete the folder has no manifest."
     config, name = asdict(network.config), weights_digest(network)
     with write_folder(folder, kind='network', meta=(manifest or {}) | dict(weights=name)) as folder:
-        remarks = dict(backbone=config['backbone'], classes=json.dumps(config['classes'], ensure_ascii=False))
+        remarks = dict(backbone=config['backbone'], classes=config['classes'])
         write_atomic(folder / 'model.safetensors', _whole(to_torchvision(network), remarks))
         write_json(folder / 'config.json', (meta or {}) | config | dict(embedding_size=network.embedding_size, weights_digest=name))
         write_json(folder / 'history.json', history or [])
@@ -83,7 +84,7 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, torch
         state.setdefault(int(i), {})[k] = torch.empty_like(like, dtype=t.dtype).copy_(t) if t.shape == like.shape else t
     optimiser.load_state_dict(dict(state=state, param_groups=optimiser.state_dict()['param_groups']))
 
-# %% ../../nbs/training/33_checkpoints.ipynb #08bd148c
+# %% ../../nbs/training/33_checkpoints.ipynb #c2ffb632
 def save_checkpoint(
     path: str | Path,
     parts: dict[str, dict[str, torch.Tensor]],  # named sets of tensors
@@ -92,7 +93,7 @@ def save_checkpoint(
 ) -> None:
     "Replace the checkpoint in one step."
     tensors = {f'{part}/{k}': v for part, ts in parts.items() for k, v in ts.items()}
-    remarks = dict(run=run, numbers=json.dumps(numbers), tensors=weights_digest(tensors))
+    remarks = dict(run=run, numbers=numbers, tensors=weights_digest(tensors))
     write_atomic(path, _whole(tensors, remarks))
 
 def load_checkpoint(
@@ -103,9 +104,9 @@ def load_checkpoint(
     path = Path(path)
     if not path.is_file(): return None
     try:
-        with safe_open(path, 'pt') as f: tensors, remarks = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
+        with safe_open(path, 'pt') as f: tensors, remarks = {k: f.get_tensor(k) for k in f.keys()}, remarks_of(f)
         if weights_digest(tensors) != remarks.get('tensors'): raise ValueError('its tensors have changed')
-        numbers = json.loads(remarks['numbers'])
+        numbers = remarks['numbers']
     except (SafetensorError, OSError, ValueError, KeyError) as e:
         say(f'checkpoint {path} is damaged and ignored ({e}): training starts again')
         return None

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCRATCH_COST', 'SMALL', 'backbones', 'known_backbone', 'NetworkConfig', 'Network', 'make_network', 'to_torchvision',
-           'read_weights', 'load_weights', 'named_backbone', 'guess_backbone', 'Weights', 'hub_url', 'download',
-           'find_weights', 'choose_backbone', 'prepare_network']
+           'read_weights', 'remarks_of', 'load_weights', 'named_backbone', 'guess_backbone', 'Weights', 'hub_url',
+           'download', 'find_weights', 'choose_backbone', 'prepare_network']
 
 # %% ../../nbs/training/32_networks.ipynb #b2250de0
 import difflib
@@ -106,20 +106,24 @@ def to_torchvision(network: Network) -> dict[str, torch.Tensor]:
     body = {k: v for k, v in network.body.state_dict().items()}
     return body | {f'{network.head_name}.{k}': v for k, v in network.head.state_dict().items()}
 
-# %% ../../nbs/training/32_networks.ipynb #3b6c04b6
-def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:  # tensors, and the file's own remarks
+# %% ../../nbs/training/32_networks.ipynb #e203bf33
+def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:  # tensors, and the remarks of our own files
     "Tensors of a .safetensors or .pth file, as float32; `Problem` when it is neither, or damaged."
     path = Path(path)
     if not path.is_file(): raise Problem(f'weights {path} {"is a folder without model.safetensors" if path.is_dir() else "does not exist"}')
     try:
         if path.suffix == '.safetensors':
-            with safe_open(path, 'pt') as f: tensors, remarks = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
+            with safe_open(path, 'pt') as f: tensors, remarks = {k: f.get_tensor(k) for k in f.keys()}, remarks_of(f)
         else: tensors, remarks = _unwrapped(torch.load(path, map_location='cpu', weights_only=True)), {}
     except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError) as e: raise _unreadable(path, e) from e
     except Exception as e:
         if type(e).__name__ != 'UnpicklingError': raise
         raise _unreadable(path, e) from e
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, remarks
+
+def remarks_of(f) -> dict:
+    "What a safetensors file of ours says about itself: one JSON text, because the order of several would vary."
+    return json.loads((f.metadata() or {}).get('mlproject', '{}'))
 
 def _unreadable(path: Path, e: Exception) -> Problem:
     return Problem(f'weights {path} cannot be read (damaged, or not plain tensors): {one_line(e, 100)}')
@@ -132,7 +136,7 @@ def _unwrapped(state: dict) -> dict[str, torch.Tensor]:
     if not state: raise ValueError('no tensors in it')
     return {re.sub(r'(denselayer\d+\.(?:norm|relu|conv))\.(\d)', r'\1\2', k): v for k, v in state.items()}  # DenseNet's old names
 
-# %% ../../nbs/training/32_networks.ipynb #d4855090
+# %% ../../nbs/training/32_networks.ipynb #d981cb16
 def load_weights(network: Network, tensors: dict, remarks: dict, source: str | Path) -> bool:  # whether the head came along
     "Put tensors into the network; foreign or misshapen ones are a `Problem`."
     own, extra = network.body.state_dict(), ('aux', 'AuxLogits.')
@@ -143,7 +147,7 @@ def load_weights(network: Network, tensors: dict, remarks: dict, source: str | P
     foreign = [k for k in given if k not in own]
     if missing or wrong or foreign: raise _unfit(network, tensors, (missing + wrong + foreign)[0], len(missing + wrong), len(own), source)
     network.body.load_state_dict(given, strict=False)
-    same = json.loads(remarks.get('classes', 'null')) == list(network.config.classes) and head['weight'] is not None
+    same = remarks.get('classes') == list(network.config.classes) and head['weight'] is not None
     if same: network.head.load_state_dict(head)
     return same
 
