@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SKIP_TAG', 'REPLY', 'LINK', 'FENCE', 'NOTES', 'LAB_ARGUMENTS', 'lesson_cells', 'run_lesson', 'work_off',
            'worker_command', 'run_lessons', 'refresh', 'readme_cells', 'from_root', 'readme', 'make_readme',
-           'readme_in_step', 'Command', 'commands', 'run_command', 'install_hooks']
+           'readme_in_step', 'rooms', 'module_tree', 'Command', 'commands', 'run_command', 'install_hooks']
 
 # %% ../nbs/09_pages.ipynb #6167e205
 import json, os, re, signal, subprocess, sys, tempfile, time, urllib.request
@@ -171,6 +171,22 @@ def readme_in_step(root: str | Path = '.') -> list[Finding]:
     text, pictures = readme(root)
     off = [n for n, want in {'README.md': text.encode(), **pictures}.items() if not (root/n).is_file() or (root/n).read_bytes() != want]
     return [Finding(n, 'readme', 'differs from nbs/index.ipynb: run `mlproject readme`') for n in off]
+
+# %% ../nbs/09_pages.ipynb #c4dfe340
+def rooms(root: str | Path = '.') -> list[tuple[str, str, str]]:  # (number, module, what it is for), sorted by number
+    "The notebooks that make modules."
+    project, found = code.find_project(root), []
+    for path in code.notebooks(project.nbs):
+        cells = [''.join(c['source']) for c in code.read_notebook(path)['cells'] if c['cell_type'] == 'markdown']
+        about = re.search(r'^> (.*)', '\n'.join(cells), re.M)
+        for module in list(code.export_cells(path))[:1]: found.append((path.name.split('_')[0], module, about[1].rstrip('.') if about else ''))
+    return sorted(found)
+
+def module_tree(root: str | Path = '.') -> str:
+    "The house as text: number, module, what it is for; one line each."
+    found = rooms(root)
+    wide = max(len(m) for _, m, _ in found)
+    return '\n'.join(f'{n}  {m:<{wide}}  {about}' for n, m, about in found)
 
 # %% ../nbs/09_pages.ipynb #2f38bcf8
 FENCE = re.compile(r'(?:<!--\s*(?P<note>[^>]*?)\s*-->\s*\n+)?^```(?:sh|bash|shell)\s*\n(?P<text>.*?)^```', re.M | re.S)

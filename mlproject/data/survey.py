@@ -109,13 +109,14 @@ def repeat_notes(sheet, shots, chosen, rng):
         sheet.records[i]['occurrenceRemarks'] = other['occurrenceRemarks'] + (' Seen again later.' if edited else '')
         sheet.know(sheet.records[i], shots[i], 'duplicate_note', 'edited' if edited else 'same', other['occurrenceID'])
 
-# %% ../../nbs/data/17_survey.ipynb #d0c348c6
+# %% ../../nbs/data/17_survey.ipynb #5abe476b
 def part_notes(sheet, shots, chosen, rng):
     "Take some notes out of their records: they come with camera, observer and a time that is a little off."
     for k, i in enumerate(chosen):
         r, late = sheet.records[i], timedelta(seconds=int(rng.integers(-90, 91)))
         note = dict(noteID=f'note-{k:05d}', locationID=r['locationID'], recordedBy=r['recordedBy'],
-                    eventDate=(shots[i].at + late).isoformat(timespec='seconds'), occurrenceRemarks=r['occurrenceRemarks'])
+                    eventDate=(shots[i].at + late).isoformat(timespec='seconds'),
+                    occurrenceRemarks=r['occurrenceRemarks'])
         sheet.notes.append(note)
         r['occurrenceRemarks'] = ''
         sheet.know(r, shots[i], 'separate_note', note['noteID'])
@@ -132,7 +133,7 @@ def repeat_photos(sheet, shots, planted, seed, rng):
             sheet.prints.append((path, replace(p, copy=copy)))
             sheet.know(r, shots[i], fault, copy or 'copied', original['occurrenceID'])
 
-# %% ../../nbs/data/17_survey.ipynb #a6fd20fe
+# %% ../../nbs/data/17_survey.ipynb #5f8a70f2
 def _write_photo(job: tuple) -> int:
     "Draw and write one photo; top-level, so that a spawned process finds it."
     path, p = job
@@ -143,7 +144,7 @@ def _write_photo(job: tuple) -> int:
 
 def _write_photos(jobs: list, workers: int) -> int:
     "Draw all photos, in `workers` processes; returns the bytes written."
-    if workers <= 1 or len(jobs) < 300: return sum(_write_photo(j) for j in progress(jobs, label='draw'))
+    if workers <= 1 or len(jobs) < 200: return sum(_write_photo(j) for j in progress(jobs, label='draw'))
     with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
         return sum(progress(pool.map(_write_photo, jobs, chunksize=64), total=len(jobs), label='draw'))
 

@@ -7,7 +7,7 @@ __all__ = ['SHARES', 'SCORES', 'TITLES', 'arrays', 'score', 'confusion_pairs', '
            'plot_confusion', 'prediction_rows', 'sure_mistakes', 'plot_photos', 'Looks', 'split_digest', 'look',
            'evaluation_to_dict', 'write_evaluation', 'read_evaluation']
 
-# %% ../../nbs/evaluation/43_evaluate.ipynb #c529f2e7
+# %% ../../nbs/evaluation/43_evaluate.ipynb #46be3e11
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..core import Problem, digest, read_json, read_manifest, verify_folder, write_folder, write_json
-from .calibration import Calibration, calibration_from_dict, calibration_to_dict, plot_reliability
-from ..metrics import (Estimate, bootstrap, brier, check_probs, class_f1, confusion, ece, effective_n, hits, macro_f1, nll,
+from ..core import Problem, digest, read_json, verify_folder, write_folder, write_json
+from .calibration import Calibration, calibration_from_dict, calibration_to_dict
+from ..metrics import (Estimate, bootstrap, brier, check_probs, confusion, ece, effective_n, hits, macro_f1, nll,
                                per_class, softmax, weighted_mean, wilson)
 
 # %% ../../nbs/evaluation/43_evaluate.ipynb #81a4411f
@@ -116,7 +116,7 @@ def plot_species(evaluation: Evaluation, k: int = 20, ax=None):
     ax.set_yticks(range(len(rows)), [f'{r["scientificName"]} ({r["n"]})' for r in rows], fontsize=8)
     return ax
 
-# %% ../../nbs/evaluation/43_evaluate.ipynb #3a4e9875
+# %% ../../nbs/evaluation/43_evaluate.ipynb #74123959
 def plot_confusion(evaluation: Evaluation, k: int = 12, ax=None):
     "The species of the most frequent confusions against each other: shares of a row, counts written in."
     import matplotlib.pyplot as plt
@@ -127,7 +127,8 @@ def plot_confusion(evaluation: Evaluation, k: int = 12, ax=None):
     m = np.array([[counts.get((a, b), 0) for b in names] for a in names]).reshape(len(names), len(names))
     ax = ax or plt.subplots(figsize=(1.8 + .36 * len(names), 1.3 + .3 * len(names)))[1]
     ax.imshow(m / np.maximum([[total[a]] for a in names] or [[1]], 1), cmap='Blues', vmin=0, vmax=1, aspect='auto')
-    for i, j in zip(*np.nonzero(m)): ax.text(j, i, m[i, j], ha='center', va='center', fontsize=7, color='w' if m[i, j] > total[names[i]] / 2 else 'k')
+    for i, j in zip(*np.nonzero(m)):
+        ax.text(j, i, m[i, j], ha='center', va='center', fontsize=7, color='w' if m[i, j] > total[names[i]] / 2 else 'k')
     ax.set_xticks(range(len(names)), names, rotation=60, ha='right', fontsize=7)
     ax.set_yticks(range(len(names)), names, fontsize=7)
     ax.set(xlabel='predicted', ylabel='right')
@@ -165,13 +166,15 @@ def plot_photos(photos: list, titles: list[str], columns: int = 8):
     fig.tight_layout(pad=.3)
     return fig
 
-# %% ../../nbs/evaluation/43_evaluate.ipynb #772b7e31
+# %% ../../nbs/evaluation/43_evaluate.ipynb #f657f6cb
 @dataclass(frozen=True)
 class Looks:
     "How often a test split has been looked at."
     networks: int   # different networks
     looks: int      # different pairs of network and calibration
-    def __str__(self): return f'this test split has been looked at by {self.networks} network{"s" * (self.networks != 1)} ({self.looks} look{"s" * (self.looks != 1)})'
+    def __str__(self):
+        many = lambda n, what: f'{n} {what}{"s" * (n != 1)}'
+        return f'this test split has been looked at by {many(self.networks, "network")} ({many(self.looks, "look")})'
     __repr__ = _repr_markdown_ = __str__
 
 def split_digest(predictions: pa.Table) -> str:
@@ -215,13 +218,15 @@ def write_evaluation(folder: str | Path,       # becomes the product
         for name, table in tables.items(): pq.write_table(table, out / f'{name}.parquet', compression='zstd')
     return Path(folder)
 
-# %% ../../nbs/evaluation/43_evaluate.ipynb #c3368132
+# %% ../../nbs/evaluation/43_evaluate.ipynb #a8fbc26d
 def read_evaluation(folder: str | Path) -> tuple[Evaluation, pa.Table, Looks | None]:
     "The evaluation, its predictions and the looks, verified."
     import pyarrow.parquet as pq
     verify_folder(folder)
     d = read_json(Path(folder) / 'evaluation.json')
     species, rows, confusions = (pq.read_table(Path(folder) / f'{n}.parquet') for n in ('species', 'predictions', 'confusion'))
-    e = Evaluation(tuple(d['labels']), d['photos'], d['groups'], {k: Estimate(*(np.nan if d[k][n] is None else d[k][n] for n in ('value', 'low', 'high'))) for k in SCORES},
+    known = lambda v: np.nan if v is None else v
+    scores = {k: Estimate(*(known(d[k][n]) for n in ('value', 'low', 'high'))) for k in SCORES}
+    e = Evaluation(tuple(d['labels']), d['photos'], d['groups'], scores,
                    tuple(species.to_pylist()), tuple(confusions.to_pylist()), calibration_from_dict(d['calibration']))
     return e, rows, d['looks'] and Looks(**d['looks'])

@@ -6,17 +6,18 @@
 __all__ = ['Photo', 'UNKNOWN', 'FORMAT', 'VERSION', 'SUFFIXES', 'Preprocess', 'Prediction', 'make_signature', 'onnx_session',
            'ExtendedModel', 'patch', 'read_about', 'pack', 'find_photos', 'predict_paths', 'format_predictions']
 
-# %% ../../nbs/export/50_extended.ipynb #1b2fce10
+# %% ../../nbs/export/50_extended.ipynb #28989d8b
 import csv, io, json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from ..core import Problem, cpus, digest, one_line, read_json, verify_folder, walk, write_atomic, write_folder, write_json
+from ..core import (Problem, cpus, digest, one_line, read_json, verify_folder, walk, write_atomic, write_folder,
+                            write_json)
 from ..metrics import softmax
 from ..photos import PhotoError, fit_photo, read_photo, to_input
 
@@ -46,7 +47,7 @@ class Preprocess:
         "(N, S, S, 3) uint8 -> (N, 3, S, S) float32."
         return to_input(pixels, self.mean, self.std)
 
-# %% ../../nbs/export/50_extended.ipynb #f73efaa0
+# %% ../../nbs/export/50_extended.ipynb #63c2dbdf
 UNKNOWN = 'unknown'
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Prediction:
     abstained: bool = False           # True when label is 'unknown'
     error: str | None = None          # one line, None when all went well
     reason: str | None = None         # one of `mlproject.photos.REASONS`, or 'network'
-    source: str | None = None         # path of the photo, if it has one
+    source: str | None = field(default=None, repr=False)   # path of the photo, if it has one
 
     def as_dict(self) -> dict:
         "Plain values for JSON."
@@ -82,7 +83,7 @@ def make_signature(name: str, classes: int, size: int, embedding: int) -> tuple[
                           _tensor('probabilities', 'FP32', -1, classes), *out])
     return whole, dict(platform='onnx', inputs=[_tensor('pixels', 'FP32', -1, 3, size, size)], outputs=out)
 
-# %% ../../nbs/export/50_extended.ipynb #8b3fa5e5
+# %% ../../nbs/export/50_extended.ipynb #7dfe0088
 def onnx_session(path: str | Path,   # an ONNX file
                  threads: int = 0    # 0: all cores this process may use
                  ):                  # onnxruntime.InferenceSession
@@ -93,9 +94,10 @@ def onnx_session(path: str | Path,   # an ONNX file
     options.log_severity_level = 3
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     try: return ort.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
-    except Exception as e: raise Problem(f'{Path(path).name} is not an ONNX network that onnxruntime can load: {one_line(e, 200)}') from e
+    except Exception as e:   # onnxruntime's own classes are not public
+        raise Problem(f'{Path(path).name} is not an ONNX network that onnxruntime can load: {one_line(e, 200)}') from e
 
-# %% ../../nbs/export/50_extended.ipynb #ec88080f
+# %% ../../nbs/export/50_extended.ipynb #ebf54371
 class ExtendedModel:
     "Pre-processing, network and post-processing behind one class. Use `ExtendedModel.load`."
     def __init__(self, about: dict, session, threads: int, folder: Path, digest: str | None = None):
@@ -123,8 +125,8 @@ class ExtendedModel:
 
     def _repr_markdown_(self) -> str:
         p = self.preprocess
-        return (f'**{self.signature["name"]}**: {len(self.labels)} species, photos at {p.size} px, temperature {self.temperature:.3f}, '
-                f'"{UNKNOWN}" below {self.threshold:.3f}')
+        return (f'**{self.signature["name"]}**: {len(self.labels)} species, photos at {p.size} px, '
+                f'temperature {self.temperature:.3f}, "{UNKNOWN}" below {self.threshold:.3f}')
 
 # %% ../../nbs/export/50_extended.ipynb #18d0954a
 def patch(f):
@@ -140,7 +142,7 @@ def read_about(folder: Path) -> dict:
         raise Problem(f'{folder} has format version {about.get("version")}; this mlproject reads {VERSION}: export it again')
     return about
 
-# %% ../../nbs/export/50_extended.ipynb #b4730e46
+# %% ../../nbs/export/50_extended.ipynb #b0d8cf9c
 def _list(photos) -> list:
     "One photo is a list of one; (N, H, W, 3) arrays and any iterable are lists."
     one = isinstance(photos, (str, Path, bytes, bytearray, memoryview)) or (isinstance(photos, np.ndarray) and photos.ndim == 3)
@@ -157,7 +159,8 @@ def run(self: ExtendedModel, pixels: np.ndarray, batch: int = 32) -> tuple[np.nd
 @patch
 def answer(self: ExtendedModel, logits: np.ndarray, top_k: int = 5, source: str | None = None) -> Prediction:
     "Post-processing of one photo's (C,) logits: temperature, softmax, threshold."
-    if not np.isfinite(logits).all(): return Prediction(error='the network gave numbers that are not finite', reason='network', source=source)
+    if not np.isfinite(logits).all():
+        return Prediction(error='the network gave numbers that are not finite', reason='network', source=source)
     probs = softmax(logits, self.temperature)
     best = np.argsort(-probs, kind='stable')[:max(1, top_k)]
     species, sure = tuple((self.labels[i], float(probs[i])) for i in best), bool(probs[best[0]] >= self.threshold)
@@ -208,7 +211,7 @@ def predict(self: ExtendedModel,
             found[i] = self.answer(row, top_k, _source(photos[i]))
     return found
 
-# %% ../../nbs/export/50_extended.ipynb #2e295f26
+# %% ../../nbs/export/50_extended.ipynb #fd575d68
 def pack(folder: str | Path,        # becomes the extended model
          network: bytes,            # ONNX: pixels (N, 3, S, S) -> logits (N, C), embedding (N, D)
          labels: list[str],         # species in the order of the logits
@@ -222,7 +225,8 @@ def pack(folder: str | Path,        # becomes the extended model
     "Write an extended model, complete or not at all; the same arguments give the same bytes."
     if len(set(labels)) != len(labels): raise Problem('labels must differ from each other')
     calibration = {'temperature': 1., 'threshold': 0.} | (calibration or {})
-    about = dict(format=FORMAT, version=VERSION, labels=list(labels), preprocess=asdict(preprocess), calibration=calibration, lineage=lineage or {})
+    about = dict(format=FORMAT, version=VERSION, labels=list(labels), preprocess=asdict(preprocess),
+                 calibration=calibration, lineage=lineage or {})
     with write_folder(folder, kind='extended') as out:
         for file, data in {'model.onnx': network, 'golden.jpg': golden, **(files or {})}.items(): write_atomic(out / file, data)
         session = onnx_session(out / 'model.onnx', 1)
@@ -240,7 +244,7 @@ def _fits(session, size: int, classes: int) -> None:
     wrong = [n for n, shape in want.items() if got.get(n) != shape] + (['embedding'] if 'embedding' not in got else [])
     if wrong: raise Problem(f'the network does not fit: {wrong[0]} is {got.get(wrong[0])}, wanted {want.get(wrong[0], "an output")}')
 
-# %% ../../nbs/export/50_extended.ipynb #b34b5a20
+# %% ../../nbs/export/50_extended.ipynb #559c8d62
 @patch
 def check(self: ExtendedModel) -> float:   # largest difference of a probability, 0 to 1
     "Answer the golden photo; `Problem` when a probability differs by more than the tolerance, or the species does."
@@ -249,7 +253,8 @@ def check(self: ExtendedModel) -> float:   # largest difference of a probability
     want, got = (softmax(v, self.temperature) for v in (np.array(g['logits']), self.logits(self.folder / g['photo'])[0]))
     off = float(np.abs(want - got).max())
     if not off <= g['tolerance'] or want.argmax() != got.argmax():
-        raise Problem(f'the golden photo is answered differently here: a probability is {off:.2g} off, at most {g["tolerance"]} allowed')
+        raise Problem('the golden photo is answered differently here: '
+                      f'a probability is {off:.2g} off, at most {g["tolerance"]} allowed')
     return off
 
 # %% ../../nbs/export/50_extended.ipynb #4b2cbefd

@@ -111,7 +111,7 @@ def write_extended(folder: str | Path,       # becomes the extended model
     return pack(folder, onnx_bytes(program), labels, preprocess, golden=golden, calibration=calibration, name=name,
                 lineage=lineage, files={'model.pt2': pt2_bytes(program)})
 
-# %% ../../nbs/export/51_formats.ipynb #075d6dc4
+# %% ../../nbs/export/51_formats.ipynb #4bb95323
 @dataclass(frozen=True)
 class Parity:
     "Agreement of an extended model with the network it was made from."
@@ -125,7 +125,9 @@ class Parity:
         "Same species on all photos and probabilities within the tolerance."
         return self.photos == self.same_top1 and self.worst <= self.tolerance
 
-    def __str__(self): return f'{self.same_top1} of {self.photos} photos with the same species on top, probabilities at most {self.worst:.1e} apart'
+    def __str__(self):
+        return (f'{self.same_top1} of {self.photos} photos with the same species on top, '
+                f'probabilities at most {self.worst:.1e} apart')
     __repr__ = __str__
 
 def torch_logits(network: nn.Module, pixels: np.ndarray, preprocess: Preprocess, batch: int = 64) -> np.ndarray:
@@ -135,20 +137,22 @@ def torch_logits(network: nn.Module, pixels: np.ndarray, preprocess: Preprocess,
         parts = [ours(torch.from_numpy(preprocess.tensor(pixels[i:i + batch])))[0] for i in range(0, len(pixels), batch)]
     return torch.cat(parts).numpy()
 
-# %% ../../nbs/export/51_formats.ipynb #c9d7afb3
+# %% ../../nbs/export/51_formats.ipynb #3d117920
 def parity(model: ExtendedModel,
            photos: list,              # photo files of the test split
            logits: np.ndarray,        # (N, C) of the evaluated network for them
            tolerance: float = 1e-4    # of a probability
            ) -> Parity:
     "Compare on real photos; `Problem` when they disagree."
-    if not len(photos) or len(photos) != len(logits): raise Problem(f'parity needs photos and their logits, got {len(photos)} and {len(logits)}')
+    if not len(photos) or len(photos) != len(logits):
+        raise Problem(f'parity needs photos and their logits, got {len(photos)} and {len(logits)}')
     want = softmax(logits, model.temperature)
     got = np.concatenate([model.probabilities(photos[i:i + 64]) for i in range(0, len(photos), 64)])
     top, rows = want.argmax(1), np.arange(len(want))
     same = (got.argmax(1) == top) | (want[rows, top] - want[rows, got.argmax(1)] <= min(tolerance, 1e-6))
     found = Parity(len(photos), int(same.sum()), float(np.abs(want - got).max()), tolerance)
-    if not found.ok: raise Problem(f'the extended model does not answer as the network does: {found} (at most {tolerance:.0e} allowed)')
+    if not found.ok:
+        raise Problem(f'the extended model does not answer as the network does: {found} (at most {tolerance:.0e} allowed)')
     return found
 
 # %% ../../nbs/export/51_formats.ipynb #6a87dc70

@@ -6,7 +6,7 @@
 __all__ = ['DIGEST', 'store_of', 'database_of', 'alone', 'client', 'asked', 'Version', 'list_versions', 'lineage_tags',
            'register', 'resolve', 'find_version', 'set_alias']
 
-# %% ../../nbs/export/53_registry.ipynb #3cca7589
+# %% ../../nbs/export/53_registry.ipynb #665820b5
 import logging, os, re, shutil, stat, time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from ..core import Problem, digest, locked, one_line, read_json, read_manifest, verify_folder, write_json
+from ..core import Problem, locked, one_line, read_json, read_manifest, verify_folder
 from ..settings import load_settings
 
 # %% ../../nbs/export/53_registry.ipynb #56ecf232
@@ -39,12 +39,13 @@ def alone(folder: Path, patience: float = 120.):
                 time.sleep(.05)
         yield
 
-# %% ../../nbs/export/53_registry.ipynb #857f0189
+# %% ../../nbs/export/53_registry.ipynb #b4d9a17e
 def _quiet() -> None:
     os.environ.setdefault('MLFLOW_DISABLE_TELEMETRY', 'true')
     os.environ.setdefault('DO_NOT_TRACK', 'true')
     import mlflow   # sets up its own logging on import
-    for name in ('mlflow', 'mlflow.store.db.utils', 'alembic', 'alembic.runtime.migration'): logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ('mlflow', 'mlflow.store.db.utils', 'alembic', 'alembic.runtime.migration'):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 @lru_cache(8)
 def client(tracking_uri: str):   # mlflow.MlflowClient
@@ -53,9 +54,10 @@ def client(tracking_uri: str):   # mlflow.MlflowClient
     from mlflow import MlflowClient
     database = database_of(tracking_uri)
     with asked(f'the registry at {tracking_uri}'):
-        made = MlflowClient(tracking_uri, tracking_uri)
-        if database is None: return made
-        with alone(store_of(tracking_uri)): made.search_registered_models(max_results=1)
+        if database is None: return MlflowClient(tracking_uri, tracking_uri)
+        with alone(store_of(tracking_uri)):   # the constructor makes tables, and two at a time break them
+            made = MlflowClient(tracking_uri, tracking_uri)
+            made.search_registered_models(max_results=1)
     return made
 
 @contextmanager
@@ -65,14 +67,14 @@ def asked(what: str):
     try: yield
     except MlflowException as e: raise Problem(f'{what}: {one_line(e, 300)}') from e
 
-# %% ../../nbs/export/53_registry.ipynb #7695434b
+# %% ../../nbs/export/53_registry.ipynb #428b3242
 @dataclass(frozen=True)
 class Version:
     "A registered extended model."
     name: str
     version: int
     digest: str                      # of the extended model's manifest
-    path: Path                       # where its files are
+    path: Path = field(repr=False)   # where its files are
     aliases: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
 
@@ -83,13 +85,14 @@ class Version:
 
     def as_dict(self) -> dict:
         "Plain values for JSON; the path is left out, it belongs to this machine."
-        return dict(name=self.name, version=self.version, uri=self.uri, digest=self.digest, aliases=list(self.aliases), tags=self.tags)
+        return dict(name=self.name, version=self.version, uri=self.uri, digest=self.digest, aliases=list(self.aliases),
+                    tags=self.tags)
 
     def _repr_markdown_(self) -> str:
         rows = ''.join(f'| {k} | {one_line(v, 80)} |\n' for k, v in sorted(self.tags.items()) if k != DIGEST)
         return f'**{self.uri}** {", ".join("@" + a for a in self.aliases)}\n\n| | |\n|---|---|\n{rows}'
 
-# %% ../../nbs/export/53_registry.ipynb #97361f7a
+# %% ../../nbs/export/53_registry.ipynb #4271a322
 DIGEST = 'digest'   # tag that holds the content's digest
 
 def _version(found, tracking_uri: str, aliases=()) -> Version:
@@ -114,7 +117,8 @@ def list_versions(name: str, tracking_uri: str) -> list[Version]:
 
 def _checked(name: str) -> str:
     "Names go into addresses and folders."
-    if not re.fullmatch(r'[\w][\w .-]{0,100}', name): raise Problem(f'{name!r} cannot name a model (allowed: letters, digits, space, . _ -)')
+    if not re.fullmatch(r'[\w][\w .-]{0,100}', name):
+        raise Problem(f'{name!r} cannot name a model (allowed: letters, digits, space, . _ -)')
     return name
 
 # %% ../../nbs/export/53_registry.ipynb #1a87aaae
@@ -141,7 +145,7 @@ def lineage_tags(lineage: dict) -> dict[str, str]:
         elif v is not None: tags[re.sub(r'[^\w./ -]', '_', str(k))] = v if isinstance(v, str) else repr(v)
     return tags
 
-# %% ../../nbs/export/53_registry.ipynb #8ce7cf98
+# %% ../../nbs/export/53_registry.ipynb #9dd007d2
 def register(extended: str | Path,          # folder of an extended model
              *, name: str,                  # registered name
              tracking_uri: str,             # SQLite address or server
@@ -150,7 +154,8 @@ def register(extended: str | Path,          # folder of an extended model
              ) -> Version:
     "Copy into the store and register with lineage; the same content again gives the version it already has."
     manifest, name = verify_folder(extended), _checked(name)
-    if manifest['kind'] != 'extended': raise Problem(f'{extended} is not an extended model but a product of kind {manifest["kind"]!r}')
+    if manifest['kind'] != 'extended':
+        raise Problem(f'{extended} is not an extended model but a product of kind {manifest["kind"]!r}')
     told = read_json(Path(extended) / 'extended.json')['lineage'] | (lineage or {})
     c, store = client(tracking_uri), store_of(tracking_uri)
     with alone(store), asked(f'registering {name}'):
@@ -164,7 +169,7 @@ def register(extended: str | Path,          # folder of an extended model
         for alias in aliases: c.set_registered_model_alias(name, alias, v.version)
     return next(found for found in list_versions(name, tracking_uri) if found.version == int(v.version))
 
-# %% ../../nbs/export/53_registry.ipynb #445fb8c1
+# %% ../../nbs/export/53_registry.ipynb #cfe7fbb5
 def resolve(model: str | Path,                # models:/name/3, models:/name@champion, or a folder
             tracking_uri: str | None = None   # default: that of the settings
             ) -> Path:                        # folder of the extended model
@@ -173,7 +178,8 @@ def resolve(model: str | Path,                # models:/name/3, models:/name@cha
         read_manifest(model)
         return Path(model)
     found = find_version(str(model), tracking_uri or load_settings().tracking_uri)
-    if read_manifest(found.path)['digest'] != found.digest: raise Problem(f'{found.path} is not the model that was registered as {found.uri}')
+    if read_manifest(found.path)['digest'] != found.digest:
+        raise Problem(f'{found.path} is not the model that was registered as {found.uri}')
     return found.path
 
 def find_version(uri: str, tracking_uri: str) -> Version:
@@ -181,7 +187,8 @@ def find_version(uri: str, tracking_uri: str) -> Version:
     parts = re.fullmatch(r'models:/([^/@]+)(?:/(\d+|latest)|@([\w.-]+))', uri)
     if not parts: raise Problem(f'{uri} does not name a model (allowed: models:/NAME/VERSION, models:/NAME/latest, models:/NAME@ALIAS)')
     name, version, alias = parts.groups()
-    if (db := database_of(tracking_uri)) and not db.exists(): raise Problem(f'there is no registry at {db}: `make run` registers a model')
+    if (db := database_of(tracking_uri)) and not db.exists():
+        raise Problem(f'there is no registry at {db}: `make run` registers a model')
     known = list_versions(name, tracking_uri)
     if not known: raise Problem(f'no model is registered as {name}')
     fits = [v for v in known if alias in v.aliases or str(v.version) == version] if version != 'latest' else known[-1:]

@@ -240,7 +240,7 @@ def download(
     if (total and len(data) != total) or not _intact(path, data): raise OSError('the download is incomplete or damaged')
     return write_atomic(path, data)
 
-# %% ../../nbs/training/32_networks.ipynb #a2a3dfd5
+# %% ../../nbs/training/32_networks.ipynb #e3d43028
 def find_weights(
     weights: str | Path,  # 'auto', 'none', 'hub', or a path
     backbone: str,  # a torchvision name
@@ -250,7 +250,7 @@ def find_weights(
 ) -> Weights:
     "Resolve what was asked for; a `Problem` when a file or the hub was insisted on and cannot be had."
     word, cache_dir = str(weights or 'auto'), Path(cache_dir).expanduser()
-    if word == 'none': return Weights('scratch')
+    if word in ('scratch', 'none'): return Weights('scratch')
     if word not in ('auto', 'hub'): return _given(Path(word).expanduser())
     if path := _cached(backbone, cache_dir): return Weights(f'downloaded before: {path.name}', path, digest_file(path))
     try:
@@ -270,13 +270,13 @@ def _given(path: Path) -> Weights:
                       'a network folder, auto, hub, none)')
     return Weights(f'file: {path.name}', path, digest_file(path))
 
-# %% ../../nbs/training/32_networks.ipynb #0519510b
+# %% ../../nbs/training/32_networks.ipynb #183cf8ac
 SMALL = 'resnet18'  # the default when no file says otherwise
 
 def choose_backbone(backbone: str, weights: str | Path) -> str:
     "The backbone asked for, or the one that the given weight file is for."
     if backbone and backbone != 'auto': return known_backbone(backbone)
-    if str(weights or 'auto') in ('auto', 'hub', 'none'): return SMALL
+    if str(weights or 'auto') in ('auto', 'hub', 'scratch', 'none'): return SMALL
     path = _given(Path(weights).expanduser()).path
     tensors, remarks = read_weights(path)
     found = remarks.get('backbone') or named_backbone(path) or guess_backbone(tensors)

@@ -1,0 +1,51 @@
+"""What several tests share: a tiny build of the real pipeline, a copy of the repository, and where the real photos are."""
+import contextlib, io, os, shutil, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get('MLPROJECT_SHARED_DATA', ROOT.parent/'shared'/'data'))
+QUIET = dict(DO_NOT_TRACK='true', MLFLOW_DISABLE_TELEMETRY='true', PLOOMBER_STATS_ENABLED='false', MLPROJECT_DOWNLOADS='no')
+TINY = dict(survey_species='6', survey_photos='14', weights='scratch', backbone='shufflenet_v2_x0_5', epochs='2', image_size='32',
+            precision='float32', bootstrap='100')
+
+os.environ.update(QUIET)
+
+@contextlib.contextmanager
+def set_aside():
+    "Let code change the folder, the environment and the command line, and put them back."
+    cwd, env, argv = Path.cwd(), dict(os.environ), sys.argv[:]
+    try: yield
+    finally:
+        os.chdir(cwd)
+        os.environ.clear(); os.environ.update(env)
+        sys.argv[:] = argv
+
+def run_here(out: Path, **chosen) -> str:
+    "`mlproject run` in this process (so that coverage sees it); what it printed."
+    from mlproject.cli import run_pipeline
+    told = io.StringIO()
+    with set_aside(), contextlib.redirect_stdout(told):
+        os.environ |= dict(MLPROJECT_TRACKING_URI=f'sqlite:///{out.parent}/mlflow.db', MLPROJECT_CACHE_DIR=str(out.parent/'cache'))
+        run_pipeline(TINY | chosen | dict(out=str(out)))
+    return told.getvalue()
+
+@pytest.fixture(scope='session')
+def built(tmp_path_factory):
+    "A finished tiny build: (folder of products, what the run printed)."
+    out = tmp_path_factory.mktemp('tiny')/'build'
+    return out, run_here(out)
+
+def copy_repository(to: Path) -> Path:
+    "The files that git knows or would take, without history."
+    names = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard', '-z'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split('\0')):
+        if (ROOT/name).is_file():
+            (to/name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT/name, to/name)
+    return to
+
+def environment(folder: Path) -> dict:
+    "Variables for commands run in a copy: its package, this Python's programs."
+    return os.environ | QUIET | dict(PYTHONPATH=str(folder), PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
