@@ -45,7 +45,7 @@ def product_folder(data: str, # what `--data` was given
     stem = re.sub(r'[^\w.-]+', '_', Path(data).resolve().name.removesuffix(Path(data).suffix) or 'data')
     return f'build/{stem}'
 
-# %% ../nbs/91_cli.ipynb #cda49ec9
+# %% ../nbs/91_cli.ipynb #07373746
 def build(folder: Path, # root of the checkout
           settings: dict[str, str], # parameter -> value as typed
           flags: tuple[str, ...] = (), # further words for `ploomber build`
@@ -54,9 +54,9 @@ def build(folder: Path, # root of the checkout
     os.chdir(folder)
     sys.argv = ['ploomber', *(w for k, v in settings.items() for w in (f'--env--{k}', v)), *flags]
     from ploomber.cli import build as ploomber_build
-    from ploomber.exceptions import BaseException as PloomberError
+    from ploomber import exceptions as of
     try: ploomber_build.main(catch_exception=False)
-    except PloomberError as e: raise (Problem(str(e)) if '\n' not in str(e).strip() else e) from None
+    except (of.BaseException, of.DAGBuildError, of.DAGRenderError) as e: raise (Problem(str(e)) if '\n' not in str(e).strip() else e) from None
 
 # %% ../nbs/91_cli.ipynb #ad4f4666
 def percent(e: dict) -> str: # e.g. '84.1 % (82.0 to 86.2)'

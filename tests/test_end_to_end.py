@@ -104,10 +104,11 @@ def test_what_is_typed_wrong_is_one_line(tmp_path):
 def test_own_photos_with_the_habits_of_real_folders(tmp_path):
     "Odd names, an empty class, a class of one photo, broken and foreign files: used or in the ledger, never in the way."
     survey, photos = make_survey(tmp_path/'survey', species=4, photos=20, seed=3), tmp_path/'my photos'
-    names = {}
+    odd, names = iter(['Rød ræv', "d'Orbigny's cat (2)", '大熊猫', 'plain']), {}
     with open(survey/'occurrences.csv', newline='') as f:
         for r in csv.DictReader(f):
-            species = names.setdefault(r['scientificName'], ['Rød ræv', "d'Orbigny's cat (2)", '大熊猫', 'plain'][len(names)])
+            if r['scientificName'] not in names: names[r['scientificName']] = next(odd)
+            species = names[r['scientificName']]
             (photos/species).mkdir(parents=True, exist_ok=True)
             shutil.copy(survey/r['associatedMedia'], photos/species/f"{r['occurrenceID']} ü{r['associatedMedia'][-4:]}")
     (photos/'empty').mkdir(); (photos/'single').mkdir()
