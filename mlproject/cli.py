@@ -183,7 +183,7 @@ def doctor():
     typer.echo('the notebooks are in order' if not findings else f'{len(findings)} findings', err=bool(findings))
     raise typer.Exit(1 if findings else 0)
 
-# %% ../nbs/91_cli.ipynb #9eaae8ef
+# %% ../nbs/91_cli.ipynb #ba19bfce
 @app.command('lessons')
 def run_all_lessons(paths: list[str] = typer.Argument(None, metavar='[NOTEBOOK...]', help='Default: all lessons.')):
     "Run lessons against the package as it is installed (under `coverage run` this measures the package)."
@@ -215,7 +215,8 @@ def lab():
     folder = checkout()
     say(install_hooks(folder))
     os.chdir(folder)
-    os.execv(sys.executable, [sys.executable, '-m', 'jupyterlab', '--notebook-dir=nbs', *LAB_ARGUMENTS])
+    root = ['--allow-root'] if hasattr(os, 'geteuid') and os.geteuid() == 0 else [] # in a container
+    os.execv(sys.executable, [sys.executable, '-m', 'jupyterlab', '--notebook-dir=nbs', *root, *LAB_ARGUMENTS])
 
 # %% ../nbs/91_cli.ipynb #ed96e542
 def main():

@@ -110,7 +110,7 @@ def test_global_state_of_torch_is_left_alone(photos, tmp_path):
     (dict(recipe='fast'), 'allowed: auto, scratch, finetune'),
     (dict(overrides=dict(learning_rate=.1)), 'a recipe has no'),
     (dict(overrides=dict(lr='high')), "lr = 'high' does not fit"),
-    (dict(overrides=dict(freeze_stages=99, precision='float32')), 'has 5 stages'),
+    (dict(overrides=dict(freeze=7)), 'number from 0 to 1'),
     (dict(device='tpu'), 'allowed: auto, cpu'),
     (dict(overrides=dict(image_size=32, resize=20)), 'at least image_size'),
 ])

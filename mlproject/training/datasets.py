@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KEEP', 'Photos', 'photos_of', 'Shape', 'decode', 'PixelCache', 'prefetch', 'build_cache', 'epoch_batches', 'Batch',
-           'train_batches', 'eval_batches']
+           'train_batches', 'random_views', 'eval_batches']
 
 # %% ../../nbs/training/31_datasets.ipynb #1962ccb0
 import numpy as np
@@ -228,6 +228,19 @@ def train_batches(
         return Batch(index, torch.from_numpy(train_views([cache[i] for i in index], u, size, augment)), u)
     cv2.setNumThreads(1)
     yield from prefetch(make, epoch_batches(len(cache), batch_size, seed, epoch)[skip:], threads)
+
+# %% ../../nbs/training/31_datasets.ipynb #6c25666c
+def random_views(
+    cache: PixelCache,
+    size: int,  # px
+    augment: Augment,
+    seed: int,
+    epoch: int,  # any number: another one gives other views
+    batch_size: int = 64,
+) -> Iterator[torch.Tensor]:  # (n, size, size, 3) uint8
+    "One random view of each photo, in order."
+    def make(index): return torch.from_numpy(train_views([cache[i] for i in index], draws(seed, epoch, index, N_DRAWS), size, augment))
+    yield from prefetch(make, np.split(np.arange(len(cache)), range(batch_size, len(cache), batch_size)))
 
 # %% ../../nbs/training/31_datasets.ipynb #d366f44d
 def eval_batches(

@@ -240,9 +240,9 @@ def download(
     if (total and len(data) != total) or not _intact(path, data): raise OSError('the download is incomplete or damaged')
     return write_atomic(path, data)
 
-# %% ../../nbs/training/32_networks.ipynb #e3d43028
+# %% ../../nbs/training/32_networks.ipynb #0ff6c3ab
 def find_weights(
-    weights: str | Path,  # 'auto', 'none', 'hub', or a path
+    weights: str | Path,  # 'auto', 'none' (or 'scratch'), 'hub', or a path
     backbone: str,  # a torchvision name
     cache_dir: str | Path,  # where downloads are kept
     downloads: bool = True,  # whether the hub may be asked

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Tracker', 'NullTracker', 'MlflowTracker']
 
-# %% ../../nbs/training/35_tracking.ipynb #23322838
+# %% ../../nbs/training/35_tracking.ipynb #e6ec970b
+import logging
 import os
 from pathlib import Path
 from typing import Any, Mapping, Protocol
@@ -24,7 +25,7 @@ class NullTracker:
     def metrics(self, values: Mapping[str, float], step: int) -> None: pass
     def close(self, status: str = 'FINISHED') -> None: pass
 
-# %% ../../nbs/training/35_tracking.ipynb #a2924e8e
+# %% ../../nbs/training/35_tracking.ipynb #8533cb9b
 class MlflowTracker:
     "Parameters and figures as one run of an MLflow experiment."
     def __init__(self,
@@ -36,6 +37,7 @@ class MlflowTracker:
         os.environ.setdefault('MLFLOW_DISABLE_TELEMETRY', 'true')
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
+        for noisy in ('mlflow.store', 'alembic'): logging.getLogger(noisy).setLevel(logging.ERROR)  # of making the tables
         store, _, path = tracking_uri.partition(':///')
         if store == 'sqlite' and path: Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
