@@ -1,14 +1,16 @@
 """Training speed against torchvision's reference recipe written plainly, interleaved in one run.
 
-    python benchmarks/training_speed.py [survey | a folder with one subfolder a species] --network mobilenet_v2 --size 160
+    python benchmarks/training_speed.py [survey | a folder with one subfolder a species] --network resnet18 --size 64
 
 The plain recipe is the one of `pytorch/vision/references/classification` without its options: PIL ImageFolder, RandomResizedCrop, flip,
-DataLoader with two workers (kept alive, their start not counted), float32, SGD. Ours reads its pixel cache (decoding is counted apart),
+DataLoader with two workers (kept alive, their start not counted), float32, SGD. Ours reads its pixel cache (made before the clock starts),
 crops in a thread, keeps the statistics of batch normalisation moving and freezes nothing, so that both do the same work.
-Rounds alternate; the table gives the median round of each, and the ratio with its range over rounds.
+Each has a process of its own, which rests while the others work. Rounds alternate; the table gives the median round of each, and the ratio with its range over rounds.
 """
 import argparse
+import contextlib
 import csv
+import multiprocessing
 import statistics
 import tempfile
 import time
@@ -18,9 +20,10 @@ import torch
 import torchvision
 from torchvision import datasets, transforms
 
-from mlproject.core import cpus, environment, versions
+from common import publish
+from mlproject.core import cpus
 from mlproject.training.datasets import photos_of
-from mlproject.training.devices import processor, reproducible
+from mlproject.training.devices import keep_memory, reproducible
 from mlproject.training.fitting import begin, train_epoch
 from mlproject.training.jobs import prepare
 
@@ -28,7 +31,7 @@ from mlproject.training.jobs import prepare
 def survey_folder(root: Path) -> Path:
     "The built-in survey as one folder a species."
     from mlproject.data.survey import make_survey
-    made = Path(make_survey(root / 'survey', species=20, photos=40))
+    made = make_survey(root / 'survey', species=20, photos=40)
     with open(made / 'occurrences.csv', newline='') as f: rows = list(csv.DictReader(f))
     for r in rows:
         source = made / r['associatedMedia']
@@ -66,13 +69,11 @@ def plain(folder: Path, keep: list[int], network: str, size: int, batch: int):
 
 
 def ours(folder: Path, keep: list[int], network: str, size: int, batch: int, cache: Path, precision: str):
-    "The same with this package: the function, the precision used, and images/s of decoding."
+    "The same with this package, and the precision that it uses."
     data = datasets.ImageFolder(folder)
     photos = photos_of([data.samples[i][0] for i in keep], [data.samples[i][1] for i in keep])
     changes = dict(image_size=size, batch_size=batch, crop_scale=(.08, 1.), epochs=1000, precision=precision)
-    start = time.perf_counter()
     job = prepare(photos, None, data.classes, backbone=network, weights='none', recipe='scratch', overrides=changes, cache_dir=cache)
-    decoding = len(keep) / (time.perf_counter() - start)
     state = begin(job)
 
     def epoch() -> float:
@@ -80,44 +81,65 @@ def ours(folder: Path, keep: list[int], network: str, size: int, batch: int, cac
         train_epoch(state, seen.append)
         state.epoch += 1
         return sum(seen) / (time.perf_counter() - start)
-    return epoch, job.precision, decoding
+    return epoch, job.precision
+
+
+def contender(name: str, a: argparse.Namespace, folder: Path, keep: list[int], cache: Path, pipe) -> None:
+    "A process of its own: makes itself ready, then trains an epoch whenever it is asked to."
+    shape = (folder, keep, a.network, a.size, a.batch)
+    if name == 'plain': epoch, about = plain(*shape), 'float32'
+    else:
+        keep_memory()
+        epoch, about = ours(*shape, cache, name)
+    with contextlib.nullcontext() if name == 'plain' else reproducible(cpus()):
+        pipe.send(about)
+        while pipe.recv(): pipe.send(epoch())
+
+
+def measure(a: argparse.Namespace, folder: Path, temp: Path) -> list[dict]:
+    "Rounds in turn; the first is not counted."
+    spawn, n = multiprocessing.get_context('spawn'), len(datasets.ImageFolder(folder))
+    keep = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:a.photos].tolist()
+    pipes, names = {}, {}
+    for way in ('plain', 'float32', 'auto'):
+        pipes[way], theirs = spawn.Pipe()
+        spawn.Process(target=contender, args=(way, a, folder, keep, temp / 'cache', theirs)).start()  # not a daemon: the plain one has workers of its own
+        precision = pipes[way].recv()  # ready, before the next one begins
+        names[way] = dict(plain='torchvision, plain', float32='mlproject').get(way, 'mlproject, as it chooses here') + f', {precision}'
+    rates = {name: [] for name in names.values()}
+    for i in range(a.rounds + 1):
+        for way, pipe in pipes.items():
+            pipe.send(True)
+            rate = pipe.recv()
+            if i: rates[names[way]].append(rate)
+    for pipe in pipes.values(): pipe.send(False)
+    return report(rates)
 
 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ask.add_argument('data', nargs='?', default='survey')
-    ask.add_argument('--network', default='mobilenet_v2')
-    ask.add_argument('--size', type=int, default=160)
+    ask.add_argument('--network', default='resnet18')
+    ask.add_argument('--size', type=int, default=64)
     ask.add_argument('--batch', type=int, default=32)
-    ask.add_argument('--photos', type=int, default=640)
-    ask.add_argument('--rounds', type=int, default=5)
+    ask.add_argument('--photos', type=int, default=512)
+    ask.add_argument('--rounds', type=int, default=7)
     a = ask.parse_args()
-    with tempfile.TemporaryDirectory() as temp, reproducible(cpus()):
-        folder = survey_folder(Path(temp)) if a.data == 'survey' else Path(a.data)
-        n = len(datasets.ImageFolder(folder))
-        keep = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:a.photos].tolist()
-        shape = (folder, keep, a.network, a.size, a.batch)
-        runs = {'plain torchvision': plain(*shape)}
-        fast, precision, _ = ours(*shape, Path(temp) / 'cache', 'auto')
-        runs['mlproject, float32'] = ours(*shape, Path(temp) / 'cache', 'float32')[0]
-        if precision != 'float32': runs[f'mlproject, {precision} (chosen)'] = fast
-        rates = {name: [] for name in runs}
-        for i in range(a.rounds + 1):
-            for name, epoch in runs.items():
-                rate = epoch()
-                if i: rates[name].append(rate)  # round 0 warms up
-    report(a, n, rates)
+    with tempfile.TemporaryDirectory() as temp:
+        rows = measure(a, survey_folder(Path(temp)) if a.data == 'survey' else Path(a.data), Path(temp))
+    data = 'the built-in survey' if a.data == 'survey' else Path(a.data).name
+    publish(f'3_training_speed_{a.network}_{a.size}', f'Training {a.network} at {a.size} px, batch {a.batch}, on {data} (`make bench-speed`)', rows,
+            f'{a.photos} photos a round, median of {a.rounds} rounds in turn.')
 
 
-def report(a: argparse.Namespace, n: int, rates: dict[str, list[float]]) -> None:
-    base = rates['plain torchvision']
-    print(f'| {a.network} at {a.size} px, batch {a.batch} | images/s (median of {a.rounds}) | ratio (range over rounds) |\n|---|---|---|')
+def report(rates: dict[str, list[float]]) -> list[dict]:
+    "A row per contender: median speed, and how many times the plain recipe's."
+    base, rows = next(iter(rates.values())), []
     for name, r in rates.items():
         ratio = [x / y for x, y in zip(r, base)]
-        print(f'| {name} | {statistics.median(r):.0f} | {statistics.median(ratio):.2f} ({min(ratio):.2f}–{max(ratio):.2f}) |')
-    e, v = environment(), versions('torch', 'torchvision', 'pillow', 'opencv-python-headless')
-    print(f"\n{min(a.photos, n)} photos of {a.data if a.data == 'survey' else Path(a.data).name}; {processor()}, {e['cpus']} cores; Python {e['python']}, "
-          + ', '.join(f'{k} {x}' for k, x in v.items()))
+        rows.append({'training loop': name, 'images/s': f'{statistics.median(r):.0f}',
+                     'times plain (range over rounds)': f'{statistics.median(ratio):.2f} ({min(ratio):.2f} to {max(ratio):.2f})'})
+    return rows
 
 
 if __name__ == '__main__': main()

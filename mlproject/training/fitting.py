@@ -185,14 +185,14 @@ def restore(s: State, path: Path) -> bool:  # whether there was something to con
     s.epoch, s.history = numbers['epoch'], numbers['history']
     return True
 
-# %% ../../nbs/training/39_fitting.ipynb #92543fff
+# %% ../../nbs/training/39_fitting.ipynb #fb04e715
 class Display:
     "Progress of a whole training."
     def __init__(self, s: State, quiet: bool = False):
         self.s, self.quiet, self.start, self.seen = s, quiet, time.perf_counter(), 0
         self.n = s.per_epoch * min(s.job.recipe.batch_size, len(s.job.train))
         self.bar = None if quiet else progress(total=self.n * s.job.recipe.epochs, label='training')
-        if self.bar is not None and s.epoch: self.bar.update(self.n * s.epoch); self.bar.unpause()
+        if self.bar is not None: self.bar.initial = self.bar.n = self.bar.last_print_n = self.n * s.epoch  # of an earlier process
 
     def tick(self, n: int) -> None:
         self.seen += n

@@ -18,7 +18,7 @@ from ..core import Problem
 from .networks import Network
 from .transforms import Augment
 
-# %% ../../nbs/training/34_recipes.ipynb #c27ede60
+# %% ../../nbs/training/34_recipes.ipynb #642927df
 def _from(default: Any, low: float, high: float) -> Any: return field(default=default, metadata=dict(low=low, high=high))
 def _of(default: str, *others: str) -> Any: return field(default=default, metadata=dict(allowed=(default, *others)))
 
@@ -36,6 +36,7 @@ class Recipe:
     layer_decay: float = _from(1., .01, 1)  # each stage further from the head learns slower by this factor
     weight_decay: float = _from(.05, 0, 10)  # of matrices and kernels; never of norms and biases
     momentum: float = _from(.9, 0, .9999)  # of sgd
+    beta2: float = _from(.999, .5, .99999)  # of adamw: decay of the mean of squared gradients
     warmup: float = _from(.1, 0, .9)  # share of all steps until the highest learning rate
     final_lr: float = _from(0., 0, 1)  # share of it that is left at the end of the cosine
     clip: float = _from(1., 0, 1e6)  # longest gradient; 0: any
@@ -84,8 +85,8 @@ def _checked(f: Any, value: Any) -> Any:
     if not all(m['low'] <= n <= m['high'] for n in numbers) or made not in m.get('allowed', (made,)): raise wrong
     return made
 
-# %% ../../nbs/training/34_recipes.ipynb #fb9fb577
-SCRATCH = Recipe(epochs=12, batch_size=64, resize=64, warmup=.15, crop_scale=(.5, 1.), crop_ratio=(.82, 1.22))
+# %% ../../nbs/training/34_recipes.ipynb #3f6fe578
+SCRATCH = Recipe(epochs=12, batch_size=64, resize=64, warmup=.15, beta2=.99, crop_scale=(.5, 1.), crop_ratio=(.82, 1.22))
 FINETUNE = Recipe(epochs=4, image_size=192, resize=192, train_size=160, lr=1e-3, backbone_lr_scale=.3, freeze_batchnorm=True, freeze=.37,
                   head_init='linear_probe', probe_views=4, average=.98, blend=.5)
 PRESETS = dict(scratch=SCRATCH, finetune=FINETUNE)
@@ -140,7 +141,7 @@ def train_mode(network: Network, recipe: Recipe) -> None:
         for m in network.modules():
             if isinstance(m, nn.modules.batchnorm._BatchNorm): m.eval()
 
-# %% ../../nbs/training/34_recipes.ipynb #79feacaa
+# %% ../../nbs/training/34_recipes.ipynb #b8697da0
 def parameter_groups(network: Network, recipe: Recipe) -> list[dict]:
     "Trainable parameters, grouped; each group has its share of the learning rate as `scale`."
     parts = stages(network)
@@ -159,7 +160,7 @@ def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
     groups = parameter_groups(network, recipe)
     if recipe.optimizer == 'sgd':
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
-    return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(.9, recipe.beta2), fused=True)
 
 # %% ../../nbs/training/34_recipes.ipynb #03831a6d
 def lr_share(
