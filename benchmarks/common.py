@@ -26,13 +26,12 @@ def run(*command: str, cwd: Path = ROOT, env: dict | None = None) -> tuple[float
         try:
             for q in [p, *p.children(recursive=True)]:
                 try:
-                    m = q.memory_full_info() if hasattr(q, 'memory_full_info') else q.memory_info()
-                    rss += getattr(m, 'pss', 0) or m.rss # shared pages counted once
+                    rss += q.memory_info().rss # shared pages are counted once a process: an upper bound
                     t = q.cpu_times(); cpu[q.pid] = t.user + t.system
                 except psutil.Error: pass
         except psutil.Error: pass
         peak = max(peak, rss)
-        time.sleep(.25)
+        time.sleep(.5)
     if child.returncode: sys.exit(f"{' '.join(command)}: exit status {child.returncode}")
     return time.perf_counter() - start, sum(cpu.values()), peak/1e9
 
