@@ -28,7 +28,8 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo "  options        DATA=path (your photos)  WEIGHTS=file.safetensors  OUT=folder  ARGS='--epochs 3'  TORCH_INDEX=url"
 
-$(READY): requirements.lock requirements-torch.lock pyproject.toml
+# not pyproject.toml: nbdev-export touches it each time
+$(READY): requirements.lock requirements-torch.lock
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer with venv is needed (Debian: apt-get install python3 python3-venv)"; exit 1; }
 	@command -v git >/dev/null || { echo "make: git is needed (Debian: apt-get install git)"; exit 1; }
 	@echo "installing into $(VENV) (a few minutes, once)"

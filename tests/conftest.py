@@ -44,6 +44,7 @@ def copy_repository(to: Path) -> Path:
         if (ROOT/name).is_file():
             (to/name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT/name, to/name)
+    subprocess.run(['git', 'init', '-q'], cwd=to, check=True)
     return to
 
 def environment(folder: Path) -> dict:
