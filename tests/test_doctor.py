@@ -104,6 +104,7 @@ def test_readme_is_compared_with_its_notebook(root):
              dict(cell_type='code', id='b', metadata={}, execution_count=None, source='#| hide\nsecret = 1', outputs=[]),
              dict(cell_type='code', id='c', metadata={}, execution_count=None, source='#| echo: true\nplot()', outputs=[picture])]
     index.write_text(json.dumps(dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)))
+    (root/'LICENSE').touch()
     pages.make_readme(root)
     text = (root/'README.md').read_text()
     assert '[Clean](nbs/10_clean.ipynb), [licence](LICENSE)' in text and 'secret' not in text and '#|' not in text
@@ -112,6 +113,8 @@ def test_readme_is_compared_with_its_notebook(root):
     assert pages.readme_in_step(root) == []
     (root/'README.md').write_text(text + 'By hand.')
     assert [f.place for f in pages.readme_in_step(root)] == ['README.md']
+    (root/'LICENSE').unlink()
+    assert [f.detail for f in pages.readme_in_step(root)][1:] == ['links to LICENSE, which is not there']
 
 def test_readme_command_that_runs_until_stopped_is_probed_and_leaves_nothing(tmp_path):
     import socket, urllib.error, urllib.request
