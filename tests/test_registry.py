@@ -112,5 +112,5 @@ def test_looking_for_a_model_makes_no_database(tmp_path):
 
 
 def test_the_registry_needs_no_torch():
-    code = 'import sys; import mlproject.export.registry as r; r._quiet(); print([m for m in ("torch", "torchvision") if m in sys.modules])'
+    code = 'import sys; import mlproject.export.registry, mlproject.mlflow_client as m; m._quiet(); print([m for m in ("torch", "torchvision") if m in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=os.environ).stdout.strip() == '[]'

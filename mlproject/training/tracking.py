@@ -6,11 +6,9 @@
 __all__ = ['Tracker', 'NullTracker', 'MlflowTracker']
 
 # %% ../../nbs/training/350_tracking.ipynb #e6ec970b
-import logging
-import os
-from pathlib import Path
 from typing import Any, Mapping, Protocol
-from ..core import Problem, one_line
+from ..core import one_line
+from ..mlflow_client import alone, asked, client, database_of, store_of
 
 # %% ../../nbs/training/350_tracking.ipynb #aa6331da
 class Tracker(Protocol):
@@ -34,18 +32,11 @@ class MlflowTracker:
         run_name: str | None = None,
         tags: Mapping[str, str] | None = None,
     ):
-        os.environ.setdefault('MLFLOW_DISABLE_TELEMETRY', 'true')
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-        for noisy in ('mlflow.store', 'alembic'): logging.getLogger(noisy).setLevel(logging.ERROR)  # of making the tables
-        store, _, path = tracking_uri.partition(':///')
-        if store == 'sqlite' and path: Path(path).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self.client = MlflowClient(tracking_uri)
+        self.client = client(tracking_uri)
+        with asked(f'MLflow at {tracking_uri} cannot be used'), alone(store_of(tracking_uri)):
             found = self.client.get_experiment_by_name(experiment)
-            number = found.experiment_id if found else self.client.create_experiment(experiment, **_artifacts(store, path))
+            number = found.experiment_id if found else self.client.create_experiment(experiment, **_artifacts(tracking_uri))
             self.run_id = self.client.create_run(number, run_name=run_name, tags=dict(tags or {})).info.run_id
-        except MlflowException as e: raise Problem(f'MLflow at {tracking_uri} cannot be used: {one_line(e, 200)}') from e
 
     def params(self, values: Mapping[str, Any]) -> None:
         for k, v in values.items(): self.client.log_param(self.run_id, k, one_line(v, 500))
@@ -56,6 +47,7 @@ class MlflowTracker:
 
     def close(self, status: str = 'FINISHED') -> None: self.client.set_terminated(self.run_id, status)
 
-def _artifacts(store: str, path: str) -> dict[str, str]:
+def _artifacts(tracking_uri: str) -> dict[str, str]:
     "Keep artifacts beside an SQLite file, not in whatever folder we happen to be."
-    return dict(artifact_location=(Path(path).resolve().parent / 'artifacts').as_uri()) if store == 'sqlite' else {}
+    database = database_of(tracking_uri)
+    return dict(artifact_location=(database.parent / 'artifacts').as_uri()) if database else {}
