@@ -82,12 +82,15 @@ readme: $(READY)  ## README.md from nbs/index.ipynb
 wheel: export  ## dist/*.whl
 	@$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
 
+# real photos for the benchmarks: one subfolder a species
+PHOTOS ?= ../shared/data/photos/caltech101_animals
 bench-main: export  ## main job on the survey: minutes, memory, top-1
 	@$(BIN)/python benchmarks/main_job.py
 bench-real: export  ## fine-tuning on real photos (three split seeds)
 	@$(BIN)/python benchmarks/real_photos.py
 bench-speed: export  ## training images/s against torchvision's reference recipe
 	@$(BIN)/python benchmarks/training_speed.py
+	@test ! -d $(PHOTOS) || $(BIN)/python benchmarks/training_speed.py $(PHOTOS) --network mobilenet_v2 --size 160 --photos 256
 bench-build: export  ## a build with nothing to do against ploomber status
 	@$(BIN)/python benchmarks/noop_build.py
 bench-survey: export  ## how hard the survey is for a linear classifier
