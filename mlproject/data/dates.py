@@ -15,17 +15,17 @@ from zoneinfo import ZoneInfo
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from ..core import Problem
 
-# %% ../../nbs/data/240_dates.ipynb #916ab6ca
+# %% ../../nbs/data/240_dates.ipynb #04185621
 _TIME = (r'(?:(?:T|[ ,_]+(?:at )?)(?P<h>\d{1,2})[:h.](?P<mi>\d{2})(?:[:.](?P<s>\d{2})(?:[.,](?P<f>\d{1,9}))?)?'
-         r'\s?(?P<ap>[AaPp]\.?[Mm]\.?)?\s?(?P<z>[Zz]|[A-Z]{2,4}|(?:UTC|GMT)?[+-]\d{2}:?(?:\d{2})?)?(?: ?\([\pL ]{1,40}\)|\[[\pL/_]{1,40}\])?)?$')
-_WORD = r'(?P<name>\pL{3,12})\.?'
+         r'\s?(?P<ap>[AaPp]\.?[Mm]\.?)?\s?(?P<z>[Zz]|[A-Z]{2,4}|(?:UTC|GMT)?[+-]\d{2}:?(?:\d{2})?)?(?: ?\([^)]*\)|\[[^\]]*\])?)?$')
+_WORD = r'(?P<name>\pL+)\.?'
 _CLASSES = dict(
     year_first=r'^(?P<y>\d{4})[-/:.](?P<m>\d{1,2})[-/:.](?P<d>\d{1,2})' + _TIME,
     compact=r'^(?P<y>\d{4})(?P<m>\d{2})(?P<d>\d{2})(?:[T_ ]?(?P<h>\d{2})(?P<mi>\d{2})(?P<s>\d{2})?(?:\.(?P<f>\d{1,9}))?(?P<z>[Zz]|[+-]\d{2}:?(?:\d{2})?)?)?$',
     numbers=r'^(?P<a>\d{1,2})(?P<sep>[-/.])(?P<b>\d{1,2})[-/.](?P<y>\d{4}|\d{2})' + _TIME,
-    day_word=r'^(?:\pL{2,10}\.?,? +)?(?P<d>\d{1,2})(?:st|nd|rd|th|\.)?[ -]{1,2}(?:de )?' + _WORD + r',?[ -]{1,2}(?:de )?(?P<y>\d{4})' + _TIME,
-    word_day=r'^(?:\pL{2,10}\.?,? +)?' + _WORD + r' +(?P<d>\d{1,2})(?:st|nd|rd|th)?,? +(?P<y>\d{4})' + _TIME,
-    ctime=r'^\pL{3} ' + _WORD + r' +(?P<d>\d{1,2}) (?P<h>\d{2}):(?P<mi>\d{2}):(?P<s>\d{2}) (?:(?P<z>[A-Z]{2,4}|[+-]\d{4}) )?(?P<y>\d{4})$',
+    day_word=r'^(?:\pL+\.?,? +)?(?P<d>\d{1,2})(?:st|nd|rd|th|\.)?[ -]{1,2}(?:de )?' + _WORD + r',?[ -]{1,2}(?:de )?(?P<y>\d{4})' + _TIME,
+    word_day=r'^(?:\pL+\.?,? +)?' + _WORD + r' +(?P<d>\d{1,2})(?:st|nd|rd|th)?,? +(?P<y>\d{4})' + _TIME,
+    ctime=r'^[A-Z][a-z][a-z] ' + _WORD + r' +(?P<d>\d{1,2}) (?P<h>\d{2}):(?P<mi>\d{2}):(?P<s>\d{2}) (?:(?P<z>[A-Z]{2,4}|[+-]\d{4}) )?(?P<y>\d{4})$',
     seconds=r'^(?P<e>\d{10})(?:\.?(?P<f>\d{3}))?(?:\.\d*)?$',
     part=r'^(?P<y>\d{4})(?:-(?P<m>\d{2}))?$')
 _MONTHS = '''january jan janvier janv januar jänner jan. enero ene gennaio gen janeiro januari|february feb fevrier fevr februar feber febrero febbraio fevereiro fev februari

@@ -176,16 +176,18 @@ def _told(p: Pairs, prob: np.ndarray, mine: np.ndarray, photos: Side) -> str:
     ids = photos.table['occurrenceID']
     return 'may belong to ' + ', '.join(f'{ids[j].as_py()} ({-q:.2f})' for q, j in sorted(best.values())[:4])
 
-# %% ../../nbs/data/248_matching.ipynb #49baf6da
+# %% ../../nbs/data/248_matching.ipynb #3bd756ff
 def share_out(p: Pairs, free: np.ndarray, chosen: dict[int, tuple]) -> list[tuple[int, int, str, float, float]]:
     "Notes of a visit to its photos one by one, by time; photos without a note that are left share the nearest."
     from scipy.optimize import linear_sum_assignment
     by_visit: dict[int, list[int]] = {}
     for i, (visit, *_) in sorted(chosen.items()): by_visit.setdefault(visit, []).append(i)
     at: dict[tuple, int] = {(int(a), int(b)): k for k, (a, b) in enumerate(zip(p.note, p.photo)) if int(a) in chosen and chosen[int(a)][0] == p.visit[k]}
+    photos_of: dict[int, set[int]] = {}
+    for (i, j), k in at.items(): photos_of.setdefault(int(p.visit[k]), set()).add(j)
     out = []
     for visit, mine in by_visit.items():
-        all_ = sorted({j for i, j in at if i in set(mine)})
+        all_ = sorted(photos_of[visit])
         takers = [j for j in all_ if free[j]] or all_
         gap = np.array([[abs(p.gap[at[i, j]]) if (i, j) in at else 1e9 for j in takers] for i in mine])
         a, b = linear_sum_assignment(gap)
