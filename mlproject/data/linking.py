@@ -29,8 +29,8 @@ def roles(records: pa.Table) -> np.ndarray:  # (N,) 'photo', 'note', 'sensor', '
     part = np.select([loose & note & ~label, loose & label & ~note & key, loose & given & (type_ == 'Event') & props & ~label], ['note', 'label', 'sensor'], '')
     return np.where((part == '') & media & ~given, 'photo', part)
 
-# %% ../../nbs/data/249_linking.ipynb #3a07d4c9
-_FILE = r'(?P<file>[\w()-]{3,60}\.(?:jpe?g|png|tiff?|webp|heic|JPE?G|PNG))\b'
+# %% ../../nbs/data/249_linking.ipynb #db5afc10
+_FILE = r'(?P<file>[\w()-]{1,60}\.(?:jpe?g|png|tiff?|webp|heic|JPE?G|PNG))\b'
 
 def _file(column: pa.ChunkedArray) -> pa.ChunkedArray:
     "The last part of a path, lower case."
@@ -91,7 +91,7 @@ def _clocks(notes: Side, photos: Side, config: AlignmentConfig) -> dict[str, Clo
             out[f"{photos.table['locationID'][int(mine[0])].as_py()}:{folder.dictionary[int(f)].as_py()}"] = clock
     return out
 
-# %% ../../nbs/data/249_linking.ipynb #519d95db
+# %% ../../nbs/data/249_linking.ipynb #522553f4
 @dataclass(frozen=True)
 class Links:
     "What belongs together, and what is doubtful."
@@ -106,6 +106,7 @@ def find_links(
 ) -> Links:
     "Link parts to photos, by key, by camera and time, by content."
     if not len(parts) or not len(photos): return Links(LINKS.empty_table())
+    parts, photos = (t.take(pc.sort_indices(t['occurrenceID'])) for t in (parts, photos))  # the order of rows decides nothing
     kinds, ((site, photo_site),) = roles(parts), codes((parts['locationID'], photos['locationID']))
     mine, theirs = Side(parts, site, *moments(parts)), Side(photos, photo_site, *moments(photos))
     is_note = kinds == 'note'
