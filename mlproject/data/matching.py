@@ -6,13 +6,14 @@
 __all__ = ['HALF_DAY', 'AlignmentConfig', 'filled', 'moments', 'codes', 'visits_of', 'near', 'Side', 'Pairs', 'choose',
            'share_out', 'match_by_time']
 
-# %% ../../nbs/data/248_matching.ipynb #123e8f84
+# %% ../../nbs/data/248_matching.ipynb #5842d382
 from dataclasses import dataclass, fields
 from typing import Any
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from ..core import Problem
 from .dates import DAY, TIME, read_dates
 from .evidence import evidence
+from .taxonomy import everyday
 from .measures import as_object
 
 # %% ../../nbs/data/248_matching.ipynb #8b09ad5a
@@ -89,7 +90,7 @@ def near(note_site: np.ndarray, site: np.ndarray, note_time: np.ndarray, times: 
         out.append((np.repeat(mine, n), theirs[order[np.repeat(low - np.r_[0, np.cumsum(n)[:-1]], n) + np.arange(n.sum())]]))
     return tuple(np.concatenate(x) for x in zip(*out)) if out else (np.zeros(0, int), np.zeros(0, int))
 
-# %% ../../nbs/data/248_matching.ipynb #6a9770e5
+# %% ../../nbs/data/248_matching.ipynb #925ea1fd
 @dataclass
 class Side:
     "Notes or photos as arrays."
@@ -113,7 +114,7 @@ class Pairs:
     gap: np.ndarray  # s
     visit: np.ndarray
     flat: np.ndarray  # bool: the note has a date only, so its time says nothing
-    words: np.ndarray  # float, evidence of the note's words; 0 where there is no rival
+    words: np.ndarray  # float, evidence of the note's words
 
 def _probabilities(p: Pairs, free: np.ndarray, sigma: float, config: AlignmentConfig, words: bool = True) -> tuple[np.ndarray, np.ndarray]:
     "Of each pair's visit, and for each pair's note that its photo is not there."
@@ -135,13 +136,14 @@ def _score_words(p: Pairs, notes: Side, photos: Side, rows: np.ndarray) -> None:
     which = np.flatnonzero(np.isin(p.note, rows))
     facts = _facts(photos.table, photos.when, np.unique(p.photo[which]))
     said = dict(zip(rows.tolist(), notes.table.select(['occurrenceRemarks', 'recordedBy']).take(pa.array(rows)).rename_columns(['text', 'observer']).to_pylist()))
+    names = frozenset(everyday(n) for c in ('scientificName', 'vernacularName') for n in photos.table[c].unique().to_pylist() if n)
     done: dict[tuple, float] = {}
     for k in which.tolist():
         key = (int(p.note[k]), int(p.visit[k]))
-        if key not in done: done[key] = evidence(said[key[0]], facts[int(p.photo[k])])
+        if key not in done: done[key] = evidence(said[key[0]], facts[int(p.photo[k])], names)
         p.words[k] = done[key]
 
-# %% ../../nbs/data/248_matching.ipynb #97d0e2c3
+# %% ../../nbs/data/248_matching.ipynb #50dfc0ef
 def choose(p: Pairs, free: np.ndarray, notes: Side, photos: Side, config: AlignmentConfig) -> tuple[dict[int, tuple], dict[int, str]]:
     "For each note (visit, probability, method); for doubtful notes what the matter is."
     sigma, chosen, doubts = config.tolerance / 3, {}, {}
@@ -149,7 +151,7 @@ def choose(p: Pairs, free: np.ndarray, notes: Side, photos: Side, config: Alignm
     sure = (plain >= config.confidence) & ~p.flat
     if (sure & (np.abs(p.gap) > 0)).sum() >= 20: sigma = float(np.clip(1.2 * np.sqrt(np.mean(p.gap[sure] ** 2)), sigma / 10, sigma))
     plain, _ = _probabilities(p, free, sigma, config, words=False)
-    rows = np.unique(p.note[(plain < config.confidence) & (plain > .001)])
+    rows = np.unique(p.note)
     _score_words(p, notes, photos, rows)
     for how in ('content', *('elimination',) * 3):
         prob, none = _probabilities(p, free, sigma, config)
