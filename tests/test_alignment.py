@@ -112,6 +112,12 @@ def test_a_note_far_from_any_photo_stays_and_one_between_two_goes_to_the_ledger(
     assert out.records['occurrenceID'].to_pylist() == ['p1', 'p2', 'far'] and out.rejects['occurrenceID'].to_pylist() == ['mid'] and out.rules() == {'ambiguous': 1}
 
 
+def test_the_only_photo_around_is_not_taken_when_it_is_late_for_the_note():
+    note = lambda at: dict(occurrenceID='n', type='Text', locationID='C1', eventDate=at, occurrenceRemarks='An animal.')
+    linked = [align(records_table([_photo(occurrenceID='p1'), note(f'2024-05-03T06:0{m}:40Z')]))[1].num_rows for m in (0, 1, 4)]
+    assert linked == [1, 1, 0]
+
+
 def test_texts_that_stand_for_themselves_are_left_alone():
     rows = [_photo(occurrenceID='p1'), dict(occurrenceID='d1', type='Text', occurrenceRemarks='A document.'), dict(occurrenceID='d2', scientificName='Lynx lynx', occurrenceRemarks='An old record.', locationID='C1', eventDate='2024-05-03T06:00:00Z')]
     out, links = align(records_table(rows))
