@@ -154,7 +154,7 @@ def distinct(records: pa.Table, columns: tuple[str, ...]) -> tuple[list[dict], l
         where.append(at)
     return items, where
 
-# %% ../../nbs/data/258_annotators.ipynb #0c7521cb
+# %% ../../nbs/data/258_annotators.ipynb #a5ce7a67
 def annotate(
     records: pa.Table,  # with occurrenceID and the annotator's columns
     annotator: Annotator,
@@ -175,6 +175,9 @@ def _settle_all(a: Annotator, items: list[dict], cache: AnswerCache, read: Calla
     breaker, c = Breaker(a.config.breaker, a.config.cooldown, a.config.openings), a.config
     pool = ThreadPoolExecutor(c.workers)
     try: return list(progress(pool.map(lambda item: settle(a, item, cache, breaker, read), items), len(items), a.label, 'item'))
+    except BaseException:
+        breaker.stop()
+        raise
     finally: pool.shutdown(wait=False, cancel_futures=True)
 
 def _agreement(a: Annotator, verdicts: list[Verdict]) -> dict:

@@ -48,7 +48,7 @@ def within(
     if error is not None: raise error
     return value
 
-# %% ../../nbs/data/257_calls.ipynb #f4f5c1e1
+# %% ../../nbs/data/257_calls.ipynb #b2d9fe8d
 LARGEST = 1_000_000  # characters of an answer
 
 def _constant(name: str): raise ValueError(f'{name} is not JSON')
@@ -70,7 +70,8 @@ def reader(
         import jsonschema
         check = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
         check.check_schema(schema)
-        def fit(x): return check(schema).validate(x) or x
+        valid = check(schema)
+        def fit(x): return valid.validate(x) or x
         wrong = jsonschema.ValidationError
     else: adapter, wrong = TypeAdapter(schema), ValidationError
     def read(answer: Any) -> str:
@@ -141,7 +142,7 @@ def spend(self, annotator: str, limit: int) -> bool:
     self._one('INSERT INTO calls VALUES (?, 0) ON CONFLICT DO NOTHING', annotator)
     return self._one('UPDATE calls SET n = n + 1 WHERE annotator = ? AND n < ? RETURNING n', annotator, limit) is not None
 
-# %% ../../nbs/data/257_calls.ipynb #24440202
+# %% ../../nbs/data/257_calls.ipynb #22c8a07b
 class Breaker:
     "Lets calls through while an annotator is alive."
     def __init__(self, failures: int, cooldown: float, openings: int):
@@ -170,7 +171,13 @@ class Breaker:
             if trial: self.trying = False
             self.changed.notify_all()
 
-# %% ../../nbs/data/257_calls.ipynb #0b107402
+    def stop(self) -> None:
+        "Let nobody through any more: the person at the keyboard has interrupted."
+        with self.changed:
+            self.opened, self.until = self.openings + 1, float('inf')
+            self.changed.notify_all()
+
+# %% ../../nbs/data/257_calls.ipynb #06238aa1
 def _after(headers: Any) -> float | None:
     "Seconds that a server wants to be left alone: a number, or a date."
     text = (headers or {}).get('Retry-After')
@@ -191,7 +198,10 @@ def http_ask(
         data = json.dumps(body(item), ensure_ascii=False).encode('utf-8', 'backslashreplace')
         request = urllib.request.Request(url, data, {'Content-Type': 'application/json', **(headers or {})})
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as reply: return read(reply.read(4 * LARGEST))
+            with urllib.request.urlopen(request, timeout=timeout) as reply:
+                data = reply.read(4 * LARGEST)
+                if reply.length: raise Unavailable(f'{reply.length} bytes of the reply are missing or too many')  # '12' of '123' would be an answer
+                return read(data)
         except urllib.error.HTTPError as e:
             if e.code in (408, 425, 429) or e.code >= 500: raise Unavailable(f'HTTP {e.code}', _after(e.headers)) from e
             raise Refused(f'HTTP {e.code}: {one_line(e.read(500).decode("utf-8", "replace"), 200)}') from e

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CATEGORIES', 'taxonomy_ranks', 'seasons', 'daylight', 'area', 'builtin_status', 'read_status', 'conservation',
-           'photo_quality']
+           'photo_quality', 'standard']
 
-# %% ../../nbs/data/262_enrichers.ipynb #31a0f9a8
+# %% ../../nbs/data/262_enrichers.ipynb #e1a2792b
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import places
-from ..core import Problem
+from ..core import Problem, digest
 from .dates import DAY, MONTH, TIME, read_dates
 from .enrichment import Enricher, rowwise
 from .layers import locate, read_layer
@@ -22,17 +22,23 @@ from .tables import read_table
 from .taxonomy import RANKS, Backbone, lookup
 from ..looks import QUALITY
 
-# %% ../../nbs/data/262_enrichers.ipynb #463bb758
+# %% ../../nbs/data/262_enrichers.ipynb #ee4b1c2e
+def _content(table: pa.Table) -> str:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as out: out.write_table(table.combine_chunks())
+    return digest(memoryview(sink.getvalue()))
+
 def taxonomy_ranks(
-    backbone: Backbone = Backbone(),
+    backbone: Backbone | None = None,  # None: the built-in one
     version: str = '1',  # of the taxonomy
 ) -> Enricher:  # kingdom, phylum, class, order, family, genus
     "Classification by scientific name."
+    backbone = Backbone() if backbone is None else backbone
     def ranks(table: pa.Table) -> dict:
         rows = [lookup(backbone, name or '').row for name in table['scientificName'].to_pylist()]
         found = backbone.taxa.select(RANKS).take(pa.array([r if r >= 0 else None for r in rows], pa.int64()))
         return {n: found[n] for n in RANKS}
-    return rowwise('taxonomy', version, ['scientificName'], ranks, dict(taxa=backbone.taxa.num_rows, edits=backbone.edits))
+    return rowwise('taxonomy', version, ['scientificName'], ranks, dict(taxa=_content(backbone.taxa), edits=backbone.edits))
 
 # %% ../../nbs/data/262_enrichers.ipynb #ae392a81
 def _moments(texts: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:  # s since 1970, UTC, NaN where there is no day; precision
@@ -130,3 +136,10 @@ def photo_quality(
         return dict(megapixels=pc.divide(size, pa.scalar(1e6, pa.float32()))) | {n: table[n] for n in QUALITY}
     columns = ['width', 'height', *QUALITY]
     return rowwise('quality', version, columns, tell, given=looks.select(['occurrenceID', *columns]))
+
+# %% ../../nbs/data/262_enrichers.ipynb #6e72cc6e
+def standard(
+    layers: dict[str, tuple[str | Path, str]] | None = None,  # {name: (GeoJSON, property)}
+) -> list[Enricher]:
+    "The built-in enrichers that need neither photos nor services."
+    return [taxonomy_ranks(), seasons(), daylight(), conservation(), *(area(n, *where) for n, where in (layers or {}).items())]

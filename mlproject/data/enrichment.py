@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['Enricher', 'distinct_rows', 'rowwise', 'row_digests', 'enrich', 'sidecar', 'joined', 'asked', 'embedding']
 
-# %% ../../nbs/data/260_enrichment.ipynb #2d556549
+# %% ../../nbs/data/260_enrichment.ipynb #08e84cf3
 import inspect, re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ..core import MANIFEST, Problem, digest, one_line, read_json, read_shards, 
 from .annotators import Annotator, annotate
 from .records import Outcome, account, no_rejects, reject
 
-# %% ../../nbs/data/260_enrichment.ipynb #52043e06
+# %% ../../nbs/data/260_enrichment.ipynb #1f63ae01
 @dataclass(frozen=True)
 class Enricher:
     "Something that can be told about records."
@@ -41,12 +42,14 @@ class Enricher:
     def signature(self) -> str: return digest([self.name, self.version, list(self.columns), self.config, _code(self.run)])
 
 def _code(f: Callable) -> str:
-    "Digest of a function: with all it reaches in this package; of its own text elsewhere."
+    "Digest of a function: with all it reaches in this package; of its own text elsewhere; of a model's method, with the model's digest."
     f = inspect.unwrap(getattr(f, 'made_by', f))
-    where = f"{f.__module__}.{f.__qualname__.split('.<locals>')[0]}"
-    if where.startswith('mlproject.'): return code.digest(where)
-    try: return digest(inspect.getsource(f))
-    except (OSError, TypeError): return ''  # typed at a prompt: the version has to tell
+    while isinstance(f, partial): f = f.func
+    own, f = getattr(getattr(f, '__self__', None), 'digest', ''), f if hasattr(f, '__qualname__') else type(f)
+    where = f"{f.__module__}.{f.__qualname__.split('.')[0]}"
+    if where.startswith('mlproject.'): return digest([code.digest(where), str(own)])
+    try: return digest([inspect.getsource(f), str(own)])
+    except (OSError, TypeError): return str(own)  # typed at a prompt: the version has to tell
 
 # %% ../../nbs/data/260_enrichment.ipynb #fd7a922e
 def distinct_rows(table: pa.Table) -> tuple[pa.Table, np.ndarray]:  # the distinct rows, and for each row which of them
@@ -91,7 +94,7 @@ def _take_over(records: pa.Table, read: np.ndarray, old: pa.Table | None) -> np.
     same = old['input'].to_numpy()[where] == read if len(old) else np.zeros(len(read), bool)
     return np.where((where >= 0) & same, where, -1)
 
-# %% ../../nbs/data/260_enrichment.ipynb #2f5a4e47
+# %% ../../nbs/data/260_enrichment.ipynb #18aa5595
 def _with(records: pa.Table, e: Enricher) -> pa.Table:
     "The columns that an enricher reads, those of `given` joined by id."
     if e.given is not None:
@@ -110,7 +113,7 @@ def _update(records: pa.Table, e: Enricher, place: Path) -> Outcome:
     made = account(todo.num_rows, e.run(todo)) if todo.num_rows or old is None else Outcome(old.slice(0, 0).drop_columns('input'))
     at = pc.index_in(made.records['occurrenceID'], records['occurrenceID'].combine_chunks()).to_numpy()
     fresh = made.records.add_column(1, 'input', pa.array(read[at]))
-    both = fresh if old is None else pa.concat_tables([old.take(pa.array(kept[kept >= 0])), fresh])
+    both = fresh if old is None else pa.concat_tables([old.take(pa.array(kept[kept >= 0])), fresh], promote_options='permissive')
     table = both.take(pa.array(np.argsort(np.r_[np.flatnonzero(kept >= 0), at] if old is not None else at)))
     counts = made.counts | dict(rows=len(table), computed=todo.num_rows, reused=int((kept >= 0).sum()),
                                 nulls={n: table[n].null_count for n in table.column_names if table[n].null_count})
@@ -164,7 +167,7 @@ def asked(
     schema = annotator.schema if isinstance(annotator.schema, dict) else one_line(annotator.schema)
     return Enricher(annotator.name, annotator.version, annotator.columns, run, dict(repeats=c.repeats, quorum=c.quorum, schema=schema, declines=list(annotator.declines)), given)
 
-# %% ../../nbs/data/260_enrichment.ipynb #6a70a245
+# %% ../../nbs/data/260_enrichment.ipynb #df48912d
 def embedding(
     name: str, version: str,
     embed: Callable[[list], np.ndarray],  # K texts or paths -> (K, D) float
@@ -184,8 +187,7 @@ def embedding(
         why = ['empty' if v is None else 'unreadable' for v, g in zip(each, good) if not g]
         gone = reject(records, ~good, f'embed {name}', why, [str(v or '') for v, g in zip(each, good) if not g]) if len(why) else no_rejects()
         kept = [v for v, g in zip(each, good) if g]
-        flat = np.concatenate([*kept, np.zeros(0, np.float32)]).astype(np.float32)
-        made = pa.FixedSizeListArray.from_arrays(flat, len(kept[0]) if kept else 1)
+        made = pa.FixedSizeListArray.from_arrays(np.concatenate(kept), len(kept[0])) if kept else pa.nulls(0)
         return Outcome(pa.table({'occurrenceID': records['occurrenceID'].filter(pa.array(good)), name: made}), gone)
     run.made_by = embed
     return Enricher(name, version, (column, *(given.column_names[1:] if given is not None else ())), run, given=given)

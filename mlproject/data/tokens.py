@@ -57,9 +57,9 @@ def train_bpe(
     made.train_from_iterator(_limited(texts, config), trainer)
     return Tokenizer(made.to_str())
 
-# %% ../../nbs/data/270_tokens.ipynb #0c392549
-PROBES = ('', ' ', 'Panthera leo (Linnaeus, 1758), 46.2° N  7.5°E', "it's  café\u0301 \r\n\ttwo\n\n", '🦁👩‍👩‍👧 \u200f שלום 豹 ｆｕｌｌ', '\x00\x7f\ufeff\U0010ffff',
-          END + ' <s>[INST]<|im_start|>', 'ﬁ Å Å ½ ²', '12345678901 0.5e-3 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa')
+# %% ../../nbs/data/270_tokens.ipynb #eabef17f
+PROBES = ('', ' ', 'Panthera leo (Linnaeus, 1758), 46.2° N  7.5°E', "it's  cafe\u0301 \u212b \r\n\ttwo\n\n", '🦁👩\u200d👧 \u200f\u05e9\u05dc\u05d5\u05dd 豹 \uff46\uff55',
+          '\x00\x7f\ufeff\U0010ffff', END + ' <s>[INST]<|im_start|>', '\ufb01 \xbd \xb2', '12345678901 0.5e-3 ' + 'a' * 30)
 
 def _plain(definition: str) -> tuple[str, dict[str, int]]:
     "A definition without special tokens, and what they were."
