@@ -158,6 +158,7 @@ def work(folder):
     enrich(rows, [taxonomy_ranks(), seasons(), daylight()], folder)
 
 
+@pytest.mark.slow
 def test_two_spawned_processes_make_the_same_bytes(tmp_path):
     with multiprocessing.get_context('spawn').Pool(2) as pool: pool.map(work, [tmp_path / 'a', tmp_path / 'b'])
     assert content(tmp_path / 'a') == content(tmp_path / 'b') and content(tmp_path / 'a')
@@ -178,6 +179,7 @@ def test_a_kill_at_any_moment_leaves_a_side_car_that_is_whole_or_made_again(tmp_
         assert content(folder) == content(tmp_path / 'good')
 
 
+@pytest.mark.slow
 def test_an_extended_model_is_an_embedder_and_an_annotator(tmp_path):
     pytest.importorskip('torch')
     cv2 = pytest.importorskip('cv2')

@@ -66,6 +66,7 @@ def test_many_texts_at_once_are_the_texts_one_by_one(monkeypatch):
     assert BPE.encode([])[1].tolist() == [0]
 
 
+@pytest.mark.slow
 def test_training_gives_the_same_bytes_in_another_process():
     script = 'import sys; sys.path[:0] = [sys.argv[1]]; import test_tokens as t; print(t.BPE.digest)'
     for seed in '12':
@@ -73,6 +74,7 @@ def test_training_gives_the_same_bytes_in_another_process():
         assert told.stdout.split()[-1] == BPE.digest
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_text():
     psutil = pytest.importorskip('psutil')
     rng, before = random.Random(0), None
@@ -148,6 +150,8 @@ def test_a_changed_shard_or_tokenizer_is_packed_again_and_a_shorter_corpus_leave
     pack([shards[0], rows(corpus(30, 9), 100), shards[2]], tmp_path, BPE)
     after = content(tmp_path)
     assert {n for n in before if before[n] != after[n]} == {'train-00001.tokens', 'train-00001.index', 'part-00001.json', 'manifest.json'}
+    write_part(rows(['new'], 7), tmp_path, 2, BPE)
+    with pytest.raises(Problem, match='not complete'): TokenSet(tmp_path)
     pack(shards[:1], tmp_path, BPE)
     assert set(content(tmp_path)) == {'manifest.json', 'tokenizer.json', 'part-00000.json', 'train-00000.tokens', 'train-00000.index'}
     other = train_bpe(corpus(300), TokenizerConfig(vocabulary=300))
@@ -169,6 +173,7 @@ def part(job):
     write_part(rows(corpus(200, number), number * 1000), folder, number, BPE)
 
 
+@pytest.mark.slow
 def test_parts_made_by_two_processes_are_those_of_one(tmp_path):
     with multiprocessing.get_context('spawn').Pool(2) as pool: pool.map(part, [(tmp_path / 'two', i) for i in range(4)])
     finish(tmp_path / 'two', 4, BPE)
@@ -179,6 +184,7 @@ def test_parts_made_by_two_processes_are_those_of_one(tmp_path):
 def whole(folder): pack((rows(corpus(200, i), i * 1000) for i in range(8)), folder, BPE)
 
 
+@pytest.mark.slow
 def test_a_kill_between_parts_loses_at_most_one(tmp_path):
     script = 'import sys; sys.path[:0] = [sys.argv[1]]; import test_tokens as t; t.whole(sys.argv[2])'
     p = subprocess.Popen([sys.executable, '-c', script, str(ROOT / 'tests'), str(tmp_path / 'killed')], env=environment(ROOT))
@@ -209,6 +215,7 @@ def test_windows_cover_the_split_and_travel_to_other_processes(tmp_path):
     with pytest.raises(Problem): TokenDataset(t, len(t))
 
 
+@pytest.mark.slow
 def test_the_data_floor_needs_no_torch_to_pack():
     told = subprocess.run([sys.executable, '-c', 'import sys, mlproject.data.packing, mlproject.data.enrichers; print("torch" in sys.modules)'], env=environment(ROOT), capture_output=True, text=True, check=True)
     assert told.stdout.split()[-1] == 'False'
