@@ -6,7 +6,7 @@
 __all__ = ['VERSION', 'LoadConfig', 'WrongColumns', 'photo_root', 'Part', 'iter_sources', 'load_sources', 'distinct',
            'load_source']
 
-# %% ../../nbs/data/190_loading.ipynb #13ea4a32
+# %% ../../nbs/data/190_loading.ipynb #1b3b08e1
 import io, os, re, time, urllib.parse
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from typing import Any, Callable, Container, Iterator
 import numpy as np
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from ..core import Problem, digest, digest_file, fingerprint, locked, one_line, progress, read_json, say, write_atomic, write_json
-from .columns import Made, Plan, make_plan, to_records
+from .columns import content_ids, Made, Plan, make_plan, to_records
 from .databases import read_database, shown
 from .entries import Entry, Here, bring, read_entries, tables_in
 from .packages import Piece, read_camtrapdp, read_coco, read_dwca
@@ -341,23 +341,23 @@ def load_sources(
     counts |= dict(told, records=table.num_rows, types=dict(Counter(table['type'].to_pylist())))
     return Source(table, ledger, photo_root(cache), counts)
 
-# %% ../../nbs/data/190_loading.ipynb #7b5af0c1
+# %% ../../nbs/data/190_loading.ipynb #b514ff18
 def distinct(records: pa.Table) -> tuple[pa.Table, pa.Table]:  # with distinct ids, and the ledger of copies
     "The same record twice is one; different records under one id get ids of their own and a common eventID."
     ids = records['occurrenceID']
     if pc.count_distinct(ids).as_py() == records.num_rows: return records, no_rejects()
     counted = ids.value_counts()
     shared = pc.is_in(ids, counted.field('values').filter(pc.greater(counted.field('counts'), 1)))
-    where = np.flatnonzero(shared.to_numpy(zero_copy_only=False))
-    rows, seen, copies, named = records.take(where).to_pylist(), {}, [], {}
-    for i, row in zip(where.tolist(), rows):
-        mark = digest(row)
-        if mark in seen: copies.append(i)
-        seen.setdefault(mark, i)
-    firsts = Counter(r['occurrenceID'] for i, r in zip(where.tolist(), rows) if i not in set(copies))
+    where = np.flatnonzero(shared.to_numpy(zero_copy_only=False)).tolist()
+    some = records.take(where)
+    marks = list(zip(some['occurrenceID'].to_pylist(), content_ids(some).to_pylist()))
+    firsts: dict[tuple, int] = {}
+    for i, mark in zip(where, marks): firsts.setdefault(mark, i)
+    copies = [i for i, mark in zip(where, marks) if firsts[mark] != i]
+    different = Counter(key for key, _ in firsts)
     new, events = ids.to_pylist(), records['eventID'].to_pylist()
-    for i, row in zip(where.tolist(), rows):
-        if firsts[row['occurrenceID']] > 1: new[i], events[i] = f"{row['occurrenceID']}#{digest(row)[:8]}", row['eventID'] or row['occurrenceID']
+    for i, (key, content) in zip(where, marks):
+        if different[key] > 1: new[i], events[i] = f'{key}#{content[:8]}', events[i] or key
     gone = reject(records, copies, 'ingest', 'duplicate_row', 'another row says the same') if copies else no_rejects()
     for name, column in (('occurrenceID', new), ('eventID', events)): records = records.set_column(records.column_names.index(name), name, pa.array(column, pa.string()))
     keep = np.ones(records.num_rows, bool)
