@@ -23,7 +23,7 @@ from mlproject.data.remote import RemoteConfig
 from mlproject.data.streams import cut_lines, everything, iter_blocks, parse_jsonl
 from mlproject.data.tables import read_jsonl
 
-settings.register_profile('patient', deadline=None, derandomize=True, max_examples=60)
+settings.register_profile('patient', deadline=None, derandomize=True, max_examples=40)
 settings.load_profile('patient')
 QUICK = LoadConfig(remote=RemoteConfig(timeout=2, tries=2, backoff=.01, private=True))
 
@@ -186,13 +186,13 @@ def test_parquet_row_groups_and_photos_and_databases_are_read_once(tmp_path):
 
 
 def test_killed_in_the_middle_the_next_run_reads_the_rest_and_gives_the_same(tmp_path):
-    notes(tmp_path / 'n.jsonl', [f'visit {i} ' + 'x' * 200 for i in range(60_000)])
+    notes(tmp_path / 'n.jsonl', [f'visit {i} ' + 'x' * 200 for i in range(20_000)])
     code = ('import sys, os, signal\nfrom mlproject.data import loading\nput, done = loading._Store.put, []\n'
             'def dies(self, key, made):\n    put(self, key, made); done.append(1)\n    if len(done) == 5: os.kill(os.getpid(), signal.SIGKILL)\n'
-            'loading._Store.put = dies\nloading.load_sources(sys.argv[1], sys.argv[2], config=loading.LoadConfig(rows=5000))')
+            'loading._Store.put = dies\nloading.load_sources(sys.argv[1], sys.argv[2], config=loading.LoadConfig(rows=2000))')
     killed = subprocess.run([sys.executable, '-c', code, str(tmp_path / 'n.jsonl'), str(tmp_path / 'cache')], env=os.environ | dict(PYTHONPATH=str(ROOT)))
     assert killed.returncode == -signal.SIGKILL
-    config = LoadConfig(rows=5000)
+    config = LoadConfig(rows=2000)
     rest = load_sources(tmp_path / 'n.jsonl', tmp_path / 'cache', config=config)
     whole = load_sources(tmp_path / 'n.jsonl', tmp_path / 'other', config=config)
     assert rest.counts['read'] == whole.counts['read'] - 5 and rest.records.equals(whole.records)
@@ -360,9 +360,9 @@ def test_a_line_longer_than_a_block_goes_to_the_ledger(tmp_path):
 
 def test_a_bomb_of_a_table_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(streams, 'FREE', 1 << 20)
-    (tmp_path / 'n.jsonl.gz').write_bytes(gzip.compress(b'{"text": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}\n' * 300_000))
+    (tmp_path / 'n.jsonl.gz').write_bytes(gzip.compress(b'{"text": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}\n' * 60_000))
     source = load_sources(tmp_path / 'n.jsonl.gz', tmp_path / 'c')
-    assert ledger(source)[-1][0] == 'bomb' and source.records.num_rows
+    assert 'bomb' in dict(ledger(source)) and source.records.num_rows == 1
 
 
 def test_ids_do_not_depend_on_format_or_order_of_columns(tmp_path):
@@ -411,17 +411,12 @@ def test_the_real_darwin_core_tables_as_an_archive(tmp_path):
     with zipfile.ZipFile(tmp_path / 'mica.zip', 'w') as z:
         for name in ('occurrence.csv', 'multimedia.csv'): z.write(folder / name, name)
         z.writestr('meta.xml', meta)
-    source = load_sources(tmp_path / 'mica.zip', tmp_path / 'c', config=OFF) if False else None
     parts = list(iter_sources(tmp_path / 'mica.zip', tmp_path / 'c', config=OFF))
     rejects = pa.concat_tables([p.rejects for p in parts])
     named = {(json.loads(r)['scientificName'], json.loads(r)['associatedMedia'][:34]) for r in rejects.filter(pa.compute.equal(rejects['rule'], 'remote_photo'))['record'].to_pylist()}
     assert ('Anas platyrhynchos', 'https://multimedia.agouti.eu/asset') in named
-    assert rejects.filter(pa.compute.equal(rejects['rule'], 'remote_photo')).num_rows == sum(1 for _ in open(folder / 'multimedia.csv')) - 1 - _not_photos(folder)
-
-
-def _not_photos(folder: Path) -> int:
-    import csv
-    return sum('image' not in (r['dc:format'] or 'image').lower() for r in csv.DictReader(open(folder / 'multimedia.csv')))
+    photos = sum('image' in (r['dc:format'] or 'image').lower() for r in csv.DictReader(open(folder / 'multimedia.csv')))
+    assert rejects.num_rows == photos and set(rejects['rule'].to_pylist()) == {'remote_photo', 'missing_photo'}
 
 
 BILLION = '<!DOCTYPE lolz [<!ENTITY a "lol"><!ENTITY b "' + '&a;' * 10 + '">]><archive>&b;</archive>'

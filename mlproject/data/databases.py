@@ -63,7 +63,7 @@ def _statement(engine: Any, table: str | None, query: str | None) -> Any:
     found = Table(name, MetaData(), autoload_with=engine, schema=schema or None)
     return select(found).order_by(*found.primary_key.columns)
 
-# %% ../../nbs/data/186_databases.ipynb #3f2ee52e
+# %% ../../nbs/data/186_databases.ipynb #3cefdefd
 def read_database(
     url: str,  # of SQLAlchemy, or the path of an SQLite file
     table: str | None = None,  # 'name' or 'schema.name'; the only one when None
@@ -79,7 +79,7 @@ def read_database(
     try:
         with engine.connect().execution_options(stream_results=True, max_row_buffer=rows, **read_only) as connection:
             result, first = connection.execute(_statement(engine, table, query)), 0
-            columns = list(result.keys())
+            if not (columns := list(result.keys())): raise Problem('the query gives no columns')
             for part in result.partitions(rows):
                 yield Piece(place, _block(columns, part, first))
                 first += len(part)
