@@ -21,7 +21,7 @@ from mlproject.data.packages import read_camtrapdp, read_dwca
 from mlproject.data.records import ORDER, SCHEMA, records_table
 from mlproject.data.remote import RemoteConfig
 from mlproject.data.streams import cut_lines, everything, iter_blocks, parse_jsonl
-from mlproject.data.tables import read_jsonl
+from mlproject.data.tables import read_delimited, read_jsonl
 
 settings.register_profile('patient', deadline=None, derandomize=True, max_examples=40)
 settings.load_profile('patient')
@@ -333,6 +333,18 @@ def test_blocks_of_jsonl_say_what_the_reader_of_small_tables_says(lines):
             if isinstance(v, str): assert got[k] == v.encode('utf-8', 'backslashreplace').decode()
             elif v is None: assert got[k] is None
             elif isinstance(v, (list, dict)): assert json.loads(got[k]) == v
+
+
+cells = st.text('ab",;\t \r\x0b\x85é', max_size=5)
+
+
+@given(st.lists(st.lists(cells, min_size=1, max_size=4), max_size=6), st.sampled_from([',', ';', '\t']), st.booleans())
+def test_the_swift_reader_of_csv_says_what_the_tolerant_one_says(rows, delimiter, quote):
+    write = (lambda c: '"' + c.replace('"', '""') + '"' if any(x in c for x in '",;\r') else c) if quote and delimiter != '\t' else (lambda c: c)
+    text = ''.join(delimiter.join(map(write, r)) + '\n' for r in [['one', 'two', 'three'], *rows])
+    head = f'one{delimiter}two{delimiter}three\n'
+    raw, slow = streams.parse_delimited(text[len(head):].encode(), head.encode(), delimiter), read_delimited(text, delimiter)
+    assert raw.table.to_pylist() == slow.rows and (raw.lines + 1).tolist() == slow.lines and len(raw.bad) == len(slow.bad)
 
 
 @given(st.binary(max_size=400), st.integers(1, 5), st.integers(8, 60), st.integers(1, 50))

@@ -51,7 +51,7 @@ def make_plan(
     rest = [c for c in columns if c not in terms.values()]
     return Plan(terms, tuple(rest if keep is None and type == 'Event' else keep or ()), type)
 
-# %% ../../nbs/data/183_columns.ipynb #1a6063bc
+# %% ../../nbs/data/183_columns.ipynb #ad67dab1
 def _tidy(column: pa.ChunkedArray, how: Any) -> pa.ChunkedArray:
     "Apply a function of text to each distinct value."
     coded = pc.dictionary_encode(column).combine_chunks()
@@ -61,7 +61,8 @@ def _tidy(column: pa.ChunkedArray, how: Any) -> pa.ChunkedArray:
 
 def _blank_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
     trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    return pc.if_else(pc.equal(trimmed, ''), pa.scalar(None, pa.string()), trimmed)
+    empty = pc.equal(trimmed, '')
+    return pc.if_else(empty, pa.scalar(None, pa.string()), trimmed) if pc.any(empty).as_py() else trimmed
 
 _NUMBER = r'^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$'
 
@@ -83,13 +84,15 @@ def _column(term: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     if term == 'associatedMedia': return pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ''), pa.scalar(None, pa.string()), column)
     return _numbers(_blank_null(column)) if term in NUMBERS else _blank_null(column)
 
-# %% ../../nbs/data/183_columns.ipynb #59167170
+# %% ../../nbs/data/183_columns.ipynb #4f3f633d
 def content_ids(table: pa.Table) -> pa.Array:  # 24 hexadecimal digits a row
     "Content digests of rows; empty columns and the order of columns do not count."
     parts = []
     for name in sorted(set(table.column_names) - {'occurrenceID'}):
         column = table[name]
-        if column.null_count < len(column): parts.append(pc.binary_join_element_wise(f'{name}\x1f', column.cast(pa.string()), ''))
+        if column.null_count == len(column): continue
+        if name == 'occurrenceRemarks': parts.insert(0, column)  # long: copied once, and first, so it needs no name
+        else: parts.append(pc.binary_join_element_wise(f'{name}\x1f', column.cast(pa.string()), ''))
     if not parts: return pa.array([digest('')[:24]] * table.num_rows, pa.string())
     whole = pc.binary_join_element_wise(*parts, '\x1e', null_handling='skip').cast(pa.binary())
     blake = hashlib.blake2b
@@ -122,7 +125,7 @@ def _spread(table: pa.Table) -> tuple[pa.Table, np.ndarray]:
         table = table.set_column(table.column_names.index(name), name, pa.array(column, pa.string()))
     return table, where
 
-# %% ../../nbs/data/183_columns.ipynb #e2c0f617
+# %% ../../nbs/data/183_columns.ipynb #674b48cd
 TYPES = ('StillImage', 'Text', 'Event')
 
 def _complaints(t: pa.Table, plan: Plan) -> pa.Array:
@@ -161,9 +164,9 @@ def to_records(
     if plan.keep: columns['dynamicProperties'] = _kept(table, plan.keep)
     t = pa.table(columns) if columns else pa.table(dict(occurrenceRemarks=pa.nulls(n, pa.string())))
     rule = _complaints(t, plan)
-    good = pc.is_null(rule)
+    good = pc.is_null(rule).to_numpy(zero_copy_only=False)
     gone = _gone(table, rule, lines, bad)
-    t, kept = t.filter(good), lines[good.to_numpy(zero_copy_only=False)]
+    t, kept = (t, lines) if good.all() else (t.filter(good), lines[good])
     dataset = pc.fill_null(t['datasetName'], name) if 'datasetName' in plan.terms else pa.array([name] * t.num_rows, pa.string())
     t = _put(t, 'datasetName', dataset)
     ids = content_ids(t)

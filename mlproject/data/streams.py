@@ -7,8 +7,8 @@ __all__ = ['ROWS', 'BYTES', 'PACKED', 'RATIO', 'FREE', 'Raw', 'Block', 'everythi
            'parse_jsonl', 'as_text', 'rows_table', 'parse_delimited', 'header_of', 'table_texts', 'parquet_blocks',
            'digest_span', 'iter_blocks']
 
-# %% ../../nbs/data/181_streams.ipynb #bb9b75f1
-import codecs, json, zlib
+# %% ../../nbs/data/181_streams.ipynb #5affd307
+import codecs, json, re, zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa, pyarrow.compute as pc
 from ..core import Problem, digest, digest_file
 from .records import clean
-from .tables import READERS, Bad, decode, read_delimited, read_jsonl
+from .tables import READERS, Bad, decode, delimiter_of, lines_of, read_delimited, read_jsonl
 
 # %% ../../nbs/data/181_streams.ipynb #f30595a9
 @dataclass
@@ -38,7 +38,7 @@ def everything(columns: list[str]) -> list[str]:
     "The choice of all columns."
     return columns
 
-# %% ../../nbs/data/181_streams.ipynb #b3233572
+# %% ../../nbs/data/181_streams.ipynb #6edd6360
 ROWS, BYTES = 65_536, 64 << 20  # most lines and bytes of a block; a longer line goes to the ledger
 
 def _cut(data: bytes, ends: np.ndarray, rows: int, size: int, quoted: bool) -> int:
@@ -57,9 +57,9 @@ def cut_lines(
     quoted: bool = False,  # whether a line end between double quotes is none
 ) -> Iterator[tuple[bytes, int]]:  # whole lines and how many they are; (start, 0) for one of more than `size` bytes
     "Cut a file into blocks of whole lines."
-    parts, held, skipping = [], 0, False
+    parts, held, lines, skipping = [], 0, 0, False
     def full(last: bool) -> Iterator[tuple[bytes, int]]:
-        nonlocal parts, held, skipping
+        nonlocal parts, held, lines, skipping
         data = b''.join(parts)
         if skipping:
             end = data.find(b'\n') + 1
@@ -75,11 +75,11 @@ def cut_lines(
         if len(data) > size and not len(ends):
             yield data[:2000], 0
             skipping, data = True, b''
-        parts, held = [data], len(data)
+        parts, held, lines = [data], len(data), len(ends)
     for chunk in chunks:
         parts.append(chunk)
-        held += len(chunk)
-        if held >= size or chunk.count(b'\n') and sum(p.count(b'\n') for p in parts) >= rows: yield from full(False)
+        held, lines = held + len(chunk), lines + chunk.count(b'\n')
+        if held >= size or lines >= rows: yield from full(False)
     yield from full(True)
 
 # %% ../../nbs/data/181_streams.ipynb #acbb12fd
@@ -172,14 +172,30 @@ def _with_others(raw: Raw, columns: list[str], others: Any, where: np.ndarray) -
     order = np.argsort(lines, kind='stable')
     return Raw(table.take(order), lines[order], bad)
 
-# %% ../../nbs/data/181_streams.ipynb #fec932f9
+# %% ../../nbs/data/181_streams.ipynb #875ba5e1
+def _swift(data: bytes, columns: list[str], delimiter: str) -> Raw | None:
+    "A block of CSV by Arrow's reader, or None where the two readers might differ."
+    import pyarrow.csv as pc_csv
+    if len(set(columns)) < len(columns) or '' in columns or b'\0' in data or data.count(b'\r') != data.count(b'\r\n'): return None
+    d = re.escape(delimiter.encode())
+    if b'"' in data and (delimiter == '\t' or re.search(rb'[^"\r\n%b]"[^"\r\n%b]' % (d, d), data)): return None
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
+    full = np.diff(ends, prepend=-1) > (2 if b'\r' in data else 1)
+    try: table = pc_csv.read_csv(pa.BufferReader(data), pc_csv.ReadOptions(use_threads=False, column_names=columns), pc_csv.ParseOptions(delimiter=delimiter),
+                                 pc_csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False))
+    except pa.ArrowInvalid: return None
+    return Raw(table, np.flatnonzero(full) + 1) if table.num_rows == full.sum() else None
+
 def parse_delimited(data: bytes, header: bytes, delimiter: str | None, choose: Callable = everything) -> Raw:
     "Rows of a block of CSV whose file begins with `header`."
-    before = header.count(b'\n')
-    rows = read_delimited(decode(header + data).replace('\f', ' '), delimiter)
-    columns = choose(rows.columns)
+    before, first = header.count(b'\n'), decode(header)
+    delimiter = delimiter or delimiter_of(next((line for line in lines_of(first) if line.strip()), ''))
+    columns = read_delimited(first, delimiter).columns if data else []
+    if columns and first.strip().count(delimiter) == len(columns) - 1 and (raw := _swift(data, columns, delimiter)):
+        return Raw(raw.table.select(choose(columns)), raw.lines)
+    rows = read_delimited(first + decode(data), delimiter)
     bad = [Bad(b.line - before, b.rule, b.detail, clean(b.text)) for b in rows.bad]
-    return Raw(rows_table(rows.rows, columns), np.array(rows.lines, np.int64) - before, bad)
+    return Raw(rows_table(rows.rows, choose(rows.columns)), np.array(rows.lines, np.int64) - before, bad)
 
 def header_of(lines: bytes) -> bytes:
     "The first lines of a CSV file down to the end of its header."
@@ -188,12 +204,12 @@ def header_of(lines: bytes) -> bytes:
         if lines[:end].strip() and lines[:end].count(b'"') % 2 == 0: return lines[:end + 1]
     return lines
 
-# %% ../../nbs/data/181_streams.ipynb #0acf5f9c
+# %% ../../nbs/data/181_streams.ipynb #410b3380
 def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
     "A column as text: numbers by their digits, times in ISO 8601, lists and structs as JSON."
     t = column.type
     if pa.types.is_dictionary(t): return _texts(column.cast(t.value_type))
-    if pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_integer(t): return column.cast(pa.string())
+    if pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_integer(t) or pa.types.is_floating(t): return column.cast(pa.string())
     return pa.chunked_array([pa.array([as_text(v) for v in column.to_pylist()], pa.string())])
 
 def table_texts(table: pa.Table) -> pa.Table:
