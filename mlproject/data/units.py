@@ -139,7 +139,7 @@ def _root(self: Reader, table: Path, made: Made) -> Path | None:
     return find_photo_root(table, media)
 Reader._root = _root
 
-# %% ../../nbs/data/190_units.ipynb #69770391
+# %% ../../nbs/data/190_units.ipynb #a2543ceb
 def photo_root(cache: str | Path) -> Path:
     "The folder that `associatedMedia` of all sources counts from."
     return Path(cache) / 'photos'
@@ -178,6 +178,7 @@ def placed(made: Made, reader: Reader, root: Path | str | None, cache: Path, rem
     elif root and root.is_dir(): link(photo_root(cache) / reader.name, root)
     return _without(made, near, media, bad), any(r in PASSING for r, _ in bad.values())
 
+# %% ../../nbs/data/190_units.ipynb #ddb13808
 def _joined(base: str, media: str) -> str:
     return media if re.match(_URL, media) else urllib.parse.urljoin(base, urllib.parse.quote(media)) if base.startswith('http') else base.rsplit('/', 1)[0] + '/' + media
 
