@@ -24,7 +24,7 @@ from .sources import Source
 from .streams import Cut
 from .units import LoadConfig, Reader, WrongColumns, photo_root, placed, root_of
 
-# %% ../../nbs/data/192_loading.ipynb #1f50360d
+# %% ../../nbs/data/192_loading.ipynb #f2eb23da
 @dataclass(frozen=True)
 class Part:
     "Some records of a source."
@@ -73,7 +73,7 @@ def _refused(name: str, here: Here) -> tuple[Part, Made]: return _ledger(name, h
 def _ledger(name: str, place: str, gone: list[tuple[str, str, str]]) -> tuple[Part, Made]:
     rejects = reject_raw([dict(source=name, place=p) for p, _, _ in gone], 'ingest', [r for _, r, _ in gone], [f'{name}: {shown(p)}' + (f': {d}' if d else '') for p, _, d in gone])
     made = Made(SCHEMA.empty_table(), np.zeros(0, np.int64), rejects, np.zeros(len(gone), np.int64))
-    return Part(digest(['ledger', name, gone, time.time_ns()]), name, place, 0, 0, made.records, rejects), made
+    return Part(digest(['ledger', name, gone]), name, place, 0, 0, made.records, rejects), made
 
 # %% ../../nbs/data/192_loading.ipynb #ad4cbb1e
 def _of_source(reader: Reader, cache: Path, known: Container[str], remote: Cache) -> Iterator[tuple[Part, Made | None]]:

@@ -160,7 +160,7 @@ class Cache:
 
     def _path(self, known: dict) -> Path: return self.folder / 'objects' / known['digest'][:2] / f"{known['digest']}{known['ending']}"
 
-# %% ../../nbs/data/188_remote.ipynb #cac0d025
+# %% ../../nbs/data/188_remote.ipynb #4a72483c
 def _tries(self: Cache, url: str, known: dict, most: int, endpoint: str | None, anonymous: bool, allowed: Callable) -> dict | None:
     "Try, wait, try again."
     for n in range(1, max(1, self.config.tries) + 1):
@@ -194,7 +194,7 @@ def _public(url: str, inside: str) -> None:
     if host == inside or url.lower().startswith('s3:'): return
     try: found = {ipaddress.ip_address(a[4][0]) for a in socket.getaddrinfo(host, None)}
     except (OSError, ValueError): return  # the download itself will say so
-    if any(not a.is_global for a in found): raise Dead('private_url', f'{host} is on this network (allowed with private: true)')
+    if any(not a.is_global for a in found): raise Dead('private_url', f'{host} is on this network (allowed with RemoteConfig(private=True))')
 
 # %% ../../nbs/data/188_remote.ipynb #56aab2f5
 def fetch_all(
