@@ -1,8 +1,7 @@
 """Sources of all kinds in one run: HTTP and S3 from local servers, hostile archives and XML, only what is new is read again."""
-import gzip, http.server, io, json, os, shutil, signal, socket, sqlite3, subprocess, sys, tarfile, threading, time, zipfile
+import csv, gzip, http.server, io, json, os, shutil, signal, socket, sqlite3, subprocess, sys, tarfile, threading, time, zipfile
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,16 +10,13 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from mlproject.core import Problem
-from mlproject.data import archives, streams
+from mlproject.data import streams
 from mlproject.data.archives import ArchiveConfig, TooMuch, safe_name, unpack
-from mlproject.data.columns import content_ids, make_plan, to_records
-from mlproject.data.databases import read_database, shown
-from mlproject.data.entries import read_entries
-from mlproject.data.loading import LoadConfig, distinct, iter_sources, load_source, load_sources
-from mlproject.data.packages import read_camtrapdp, read_dwca
-from mlproject.data.records import ORDER, SCHEMA, records_table
+from mlproject.data.databases import shown
+from mlproject.data.loading import LoadConfig, iter_sources, load_source, load_sources
+from mlproject.data.records import SCHEMA
 from mlproject.data.remote import RemoteConfig
-from mlproject.data.streams import cut_lines, everything, iter_blocks, parse_jsonl
+from mlproject.data.streams import cut_lines, parse_jsonl
 from mlproject.data.tables import read_delimited, read_jsonl
 
 settings.register_profile('patient', deadline=None, derandomize=True, max_examples=40)
@@ -414,7 +410,6 @@ def test_the_real_camtrap_package(tmp_path):
 def test_the_real_darwin_core_tables_as_an_archive(tmp_path):
     folder = SHARED / 'notes/mica/tests/testthat/_snaps/write_dwc'
     if not folder.exists(): pytest.skip(f'{folder} is not here')
-    import csv
     terms = lambda name: next(csv.reader(open(folder / name)))
     def table(tag, kind, name, key): return (
         f'<{tag} rowType="http://x/{kind}" fieldsTerminatedBy="," fieldsEnclosedBy="&quot;" ignoreHeaderLines="1"><files><location>{name}</location></files><{key} index="{terms(name).index("occurrenceID")}"/>'
@@ -445,6 +440,7 @@ def test_a_hostile_meta_xml_is_one_line_in_the_ledger(tmp_path, meta):
     notes(tmp_path / 'n.jsonl', ['a'])
     source = load_sources([str(tmp_path / 'd'), str(tmp_path / 'n.jsonl')], tmp_path / 'c')
     assert source.records.num_rows == 1 and [r for r, _ in ledger(source)] == ['unreadable'] and 'meta.xml' in ledger(source)[0][1]
+    assert ('DTDForbidden' in ledger(source)[0][1]) == ('DOCTYPE' in meta)
 
 
 def test_an_inaturalist_export(tmp_path):
@@ -498,7 +494,7 @@ def test_a_real_postgresql_is_streamed_read_only_and_once(tmp_path, postgres):
     assert load_sources(sources, tmp_path / 'c', config=SMALL).counts['read'] == 0
     query = [dict(url=postgres, query='select note, seen as "eventDate" from station.seen where id <= 3 order by id', name='pg')]
     assert load_sources(query, tmp_path / 'c').records['eventDate'].to_pylist()[0].startswith('2024-03-01T')
-    for bad in (dict(query='delete from station.seen returning note'), dict(table='nothing'), dict(query='select')):
+    for bad in (dict(query='delete from station.seen returning note'), dict(query="select nextval('station.seen_id_seq') as note"), dict(table='nothing'), dict(query='select')):
         notes(tmp_path / 'n.jsonl', ['a'])
         gone = ledger(load_sources([dict(url=postgres, **bad), str(tmp_path / 'n.jsonl')], tmp_path / 'c'))
         assert gone[0][0] in ('unreadable', 'no_columns') and 'secret' not in str(gone)
