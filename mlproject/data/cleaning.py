@@ -148,13 +148,12 @@ rule('html', lambda look: _matches(look, look.has('<'), f'(?i)<!--|<!doctype|<\\
 rule('entities', lambda look: _matches(look, look.has('&') & look.has(';'), _ENTITY.pattern))(
     _each(lambda t: _ENTITY.sub(lambda m: html.unescape(m[0]), re.sub('&(?:amp;)+', '&amp;', t))))
 
-# %% ../../nbs/data/200_cleaning.ipynb #5718a550
+# %% ../../nbs/data/200_cleaning.ipynb #3f13263a
 _BB = 'b|i|u|s|url|img|quote|code|color|colour|size|list|font|center|left|right|email|spoiler|youtube|sup|sub|table|tr|td'
 rule('bbcode', lambda look: _matches(look, look.has('[/'), f'(?i)\\[/(?:{_BB})\\]'))(_swap((f'(?i)\\[/?(?:{_BB})(?:=[^\\[\\]\\n]*)?\\]', ''), ('\\[\\*\\]', '- ')))
 
 _EMPHASIS = '(^|[\\s(\\[{{"“]){0}([^\\s{1}](?:[^{1}\\n]*[^\\s{1}])?){0}($|[\\s.,;:!?)\\]}}"”])'
-rule('markdown', lambda look: _matches(look, look.among('*_`~#') | (look.has(']') & look.has('(')) | look.has('---', '===', '\n>'),
-     '(?m)^ {0,3}#{1,6}[ \\t]+\\pL|\\*\\*[^\\s*]|__[^\\s_]|\\]\\(|`|~~|^[ \\t]*(?:[-*_=][ \\t]*){3,}$|(?:^|\\s)[*_][^\\s*_]|^>'))(_swap(
+rule('markdown', lambda look: look.among('*_`~#') | (look.has(']') & look.has('(')) | look.has('---', '===', '\n>'))(_swap(
     ('(?m)^[ \\t]*```.*$', ''), ('(?m)^ {0,3}#{1,6}[ \\t]+(\\pL.*?)(?:[ \\t]+#+)?[ \\t]*$', '\\1'), ('(?m)^[ \\t]*(?:[-*_=][ \\t]*){3,}$', ''),
     ('(?m)^(?:>[ \\t]?)+([^\\d\\s>])', '\\1'), ('!?\\[([^\\[\\]\\n]*)\\]\\((?:https?://|/|#|mailto:|\\./)[^()\\s]*(?:[ \\t]+"[^"\\n]*")?\\)', '\\1'),
     ('\\*\\*([^\\s*](?:[^*]*[^\\s*])?)\\*\\*', '\\1'), (_EMPHASIS.format('__', '_'), '\\1\\2\\3'), ('~~([^\\s~][^~\\n]*)~~', '\\1'),
