@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from .bytes import Words, blocks, count_in, flat, hashed, trimmed, words
 
-# %% ../../nbs/data/205_languages.ipynb #c6e599a0
+# %% ../../nbs/data/205_languages.ipynb #6438fa82
 SMALL_WORDS = {
     'en': 'the of and to in a is that it was for on are as with his they at be this have from or had by but what some we can out other were all there when up use your how said an each she which do their if will not one you has been its who no into than then them these so her would about after before over very he only also because between through our where while without until near under could did my more any most off both such same few two',
     'de': 'der die das und in den von zu mit sich des auf für ist im dem nicht ein eine als auch es an er hat aus bei sie nach wird einer um am sind noch wie einem über einen so zum war haben nur oder aber vor zur bis mehr durch man dann sein wurde ich wir uns unter zwischen wenn kein keine sehr schon ohne seit dort hier beim wieder nur waren hatte',
@@ -33,7 +33,7 @@ SMALL_WORDS = {
     'tr': 've bir bu da de için ile çok daha olarak gibi olan kadar sonra ne var en ama o ise her değil ki mi veya iki önce yok şey üzerinde altında arasında vardı',
     'id': 'yang dan di dari dengan untuk ini itu pada tidak dalam akan ke oleh adalah juga ada atau saya kami mereka telah sudah bisa karena seperti lebih satu dua sangat antara setelah sebelum tetapi',
     'ca': 'de la i el a que en els les un per amb una del no es al va són com més però des ha aquest entre seu també quan molt sense sobre fins ser hi dos perquè on havia prop',
-    'ru': 'и в не на я что он с а как это по но из у за от так же для бы до или мы был она было были его уже все под при над после перед между там ещё еще если когда только около где то нет ни их очень возле',
+    'ru': 'и в не на я что он с а как это по но из у за от так же для бы до или мы был была она было были его уже все под при над после перед между там ещё еще если когда только около где то нет ни их очень возле',
     'uk': 'і в не на що з у та до як це за але по від для про або було був його вже всі під при над після перед між там ще якщо коли тільки біля де ні їх дуже й є ми',
     'bg': 'и в на се не от да за с е по са като но до при това или след беше има ще който без под над между преди много само когато където още ние те бяха',
     'el': 'και το να του η της με που για την από στο ο οι τα δεν στη είναι τη τον θα ένα των μια στην αλλά ή στον πριν μετά πολύ όταν κάτω πάνω δύο ήταν'}
