@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['blocks', 'flat', 'count_in', 'any_in', 'hashed', 'Words', 'words', 'trimmed', 'keyed', 'repeated', 'later', 'Lines',
-           'lines']
+           'lines', 'line_bounds']
 
 # %% ../../nbs/data/195_bytes.ipynb #d84e01a6
 from collections.abc import Iterator
@@ -136,3 +136,15 @@ def lines(
     if not full.all(): rows, text, length = rows[full], text.filter(pa.array(full)), length[full]
     codes = text.dictionary_encode().indices.to_numpy().astype(np.uint64)
     return Lines(rows, keyed(rows, codes << np.uint64(24)), length, text)
+
+# %% ../../nbs/data/195_bytes.ipynb #7a50dc65
+def line_bounds(
+    data: np.ndarray, offsets: np.ndarray,  # a block, see `flat`
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # where lines start and end, and the row of each; empty lines left out
+    "Find the lines of every row."
+    ends = np.union1d(np.flatnonzero(data == 10), offsets[1:])
+    starts = np.concatenate([[0], ends[:-1]])
+    if len(data): starts = starts + ((starts < len(data)) & (data[np.minimum(starts, len(data) - 1)] == 10))
+    full = ends > starts
+    starts, ends = starts[full], ends[full]
+    return starts, ends, np.searchsorted(offsets, starts, 'right') - 1
