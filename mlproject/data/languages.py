@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['SMALL_WORDS', 'CODES', 'evidence', 'by_script', 'decide', 'identify']
 
-# %% ../../nbs/data/205_languages.ipynb #f8eacef0
+# %% ../../nbs/data/205_languages.ipynb #89485c23
 from functools import cache
 
 import numpy as np
 import pyarrow as pa
+from scipy.sparse import csr_array
 
-from .bytes import Words, blocks, count_in, flat, hashed, trimmed, words
+from .bytes import blocks, count_in, flat, hashed, trimmed, words
 
 # %% ../../nbs/data/205_languages.ipynb #6438fa82
 SMALL_WORDS = {
@@ -58,7 +59,7 @@ def _table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         slots[(0, h >> 64 - _BITS) if not first else (1, h >> 40 & (1 << _BITS) - 1)] = number  # the few that meet in a slot have another one
     return slots, hashes, weights
 
-# %% ../../nbs/data/205_languages.ipynb #81ceceda
+# %% ../../nbs/data/205_languages.ipynb #4be79331
 CODES = tuple(SMALL_WORDS)
 
 def evidence(
@@ -73,10 +74,8 @@ def evidence(
     number[other] = np.where(spelt[again] == hashes[other], again, 0)
     hit = number > 0
     at = np.r_[0, np.cumsum(hit)][bounds]
-    sums = np.zeros((len(bounds) - 1, len(CODES)), np.float32)
-    full = np.diff(at) > 0
-    if full.any(): sums[full] = np.add.reduceat(weights[number[hit]], at[:-1][full], axis=0)
-    return sums, hit
+    said = csr_array((np.ones(at[-1], np.float32), number[hit], at), shape=(len(bounds) - 1, len(weights)))  # words of notes, times weights of words
+    return said @ weights, hit
 
 def by_script(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (rows, scripts) characters; (rows,) bytes beyond Latin
     "Characters of the scripts that stand for a language."

@@ -18,7 +18,7 @@ from .bytes import blocks
 from .figures import measures
 from .records import Outcome, reject
 
-# %% ../../nbs/data/210_quality.ipynb #287926d2
+# %% ../../nbs/data/210_quality.ipynb #09c3effb
 @dataclass(frozen=True)
 class QualityConfig:
     "Limits; those of Gopher, C4 and FineWeb where they made one."
@@ -56,6 +56,7 @@ class QualityConfig:
 
 _ALLOWED = dict(note_words=(1, 10**6), document_words=(1, 10**6), min_letters=(0, 20), max_words=(1, 10**9), min_word=(0, 100), max_word=(1, 1000), max_note_word=(1, 10**6), max_symbols=(0, 100))
 
+# %% ../../nbs/data/210_quality.ipynb #39845a14
 ALL, NOTE, DOCUMENT = 'all', 'note_words', 'document_words'
 RULES = (  # name, figure, limit (a field of the configuration), how they must compare to be rejected, from which length on
     ('no_words', 'letters', 'min_letters', '<', ALL), ('placeholder', 'placeholder', None, '>', ALL), ('too_long', 'words', 'max_words', '>', ALL), ('no_blanks', 'note_word', 'max_note_word', '>', ALL),
