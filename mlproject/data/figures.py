@@ -75,7 +75,7 @@ def line_figures(block: pa.Array, data: np.ndarray, offsets: np.ndarray) -> dict
             if names[1]: out[names[1]][suspects] = np.bincount(cut.rows, again * cut.length, len(suspects)) / np.maximum(np.bincount(cut.rows, cut.length, len(suspects)), 1)
     return out
 
-# %% ../../nbs/data/208_figures.ipynb #72f8b42d
+# %% ../../nbs/data/208_figures.ipynb #60b622f5
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 def _grams(hashes: np.ndarray, rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,17 +110,18 @@ def gram_figures(figures: dict, found: object, hashes: np.ndarray, size: np.ndar
         at = np.flatnonzero(inside)
         if not len(at): continue
         keys = keyed(rows[at], key[at])
-        again = later(keys)
+        order = np.argsort(keys, kind='stable')
+        new = np.r_[True, np.diff(keys[order]) != 0]
+        again = np.zeros(len(at), bool)
+        again[order] = ~new
         if k < 5:
-            order = np.argsort(keys, kind='stable')
-            head = np.flatnonzero(np.r_[True, np.diff(keys[order]) != 0])
-            times = np.diff(np.r_[head, len(at)])
-            where = at[order[head]]
+            head = np.flatnonzero(new)
+            times, where = np.diff(np.r_[head, len(at)]), at[order[head]]
             covered = np.where(times > np.where(figures['words'][rows[where]] < 50, 2, 1), times * (reach[where + k] - reach[where]), 0)
-            np.maximum.at(out[f'top_{k}'], rows[where], covered)
+            first = np.flatnonzero(np.r_[True, np.diff(rows[where]) != 0])
+            out[f'top_{k}'][rows[where[first]]] = np.maximum.reduceat(covered, first)
         else:
-            began, edge = at[again], np.zeros(len(rows) + 1, np.int64)
-            np.add.at(edge, began, 1); np.add.at(edge, began + k, -1)
+            edge = np.bincount(at[again], minlength=len(rows) + 1) - np.bincount(at[again] + k, minlength=len(rows) + 1)
             out[f'again_{k}'] += np.bincount(rows, (np.cumsum(edge)[:-1] > 0) * length, n)
         if k == 3:  # what repeats in four words and more repeats in three
             few = np.bincount(rows[at], again, n) < .02 * figures['words']

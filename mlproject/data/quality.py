@@ -73,7 +73,7 @@ def limit_of(config: QualityConfig, name: str | None) -> float:
     field, _, part = name.partition('.')
     return float(getattr(config, field)[int(part)] if part else getattr(config, field))
 
-# %% ../../nbs/data/210_quality.ipynb #ab67407c
+# %% ../../nbs/data/210_quality.ipynb #145a9415
 def _foreign(code: np.ndarray, share: np.ndarray, config: QualityConfig) -> np.ndarray:
     "1 where the language is known, and none of those to keep."
     if not config.languages: return np.zeros(len(code))
@@ -115,6 +115,7 @@ def check_notes(
     verdict = np.concatenate(verdicts) if verdicts else np.zeros(0, int)
     return _sorted_out(records, verdict, details, pa.array(np.concatenate(codes) if codes else [], pa.string()), near, config)
 
+# %% ../../nbs/data/210_quality.ipynb #67ac9a89
 def _sorted_out(records, verdict, details, codes, near, config) -> Outcome:
     "Who leaves, who stays without a note, and the account of it."
     names, bad, ids = [r[0] for r in RULES], verdict >= 0, records['occurrenceID']
