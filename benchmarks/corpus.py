@@ -45,6 +45,10 @@ def mixed(x: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
+STEP = np.uint64(0xD1342543DE82EF95)
+
+def uniform(x: np.ndarray) -> np.ndarray: return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
 def keyed(seed: int, salt: str) -> np.uint64:
     return mixed(np.array([seed * 1_000_003 + int.from_bytes(salt.encode()[:6], 'little')], np.uint64))[0]
 
@@ -53,8 +57,8 @@ def draw(rows: np.ndarray, seed: int, salt: str, n: int = 0) -> np.ndarray:
     x = rows.astype(np.uint64)
     with np.errstate(over='ignore'):
         x = mixed(mixed(x) ^ keyed(seed, salt))
-        if n: x = mixed(x[:, None] + np.arange(n, dtype=np.uint64) * np.uint64(0xD1342543DE82EF95))
-    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        if n: x = mixed(x[:, None] + np.arange(n, dtype=np.uint64) * STEP)
+    return uniform(x)
 
 def ids_of(rows: np.ndarray, seed: int) -> pa.Array:
     "Sixteen hexadecimal digits a row, all different."
@@ -185,8 +189,8 @@ def compose(rows: np.ndarray, seed: int, short: np.ndarray) -> tuple[np.ndarray,
     kind = p.slots[pattern[sentence], slot]
     with np.errstate(over='ignore'):
         key = mixed(rows.astype(np.uint64)) ^ keyed(seed, 'phr')
-        x = mixed(key[doc[sentence]] + (within[sentence] * 32 + slot).astype(np.uint64) * np.uint64(0xD1342543DE82EF95))
-    u = (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        x = mixed(key[doc[sentence]] + (within[sentence] * 32 + slot).astype(np.uint64) * STEP)
+    u = uniform(x)
     number = p.first[kind] + (u * p.size[kind]).astype(np.int64)
     return number, start[at]
 
@@ -225,12 +229,13 @@ def edited(text: pa.Array, rows: np.ndarray, seed: int, share: np.ndarray) -> pa
     starts = parts.offsets.to_numpy().astype(np.int64)
     values, doc = parts.values, np.repeat(np.arange(len(rows)), np.diff(starts))
     n = np.diff(starts)
-    rng = np.random.default_rng(np.frombuffer(draw(rows, seed, 'edit').tobytes(), np.uint32))
-    order = np.lexsort((rng.random(len(doc)), doc))
+    word = np.arange(len(doc)) - starts[doc]
+    by_word = lambda salt: uniform(mixed(mixed(rows.astype(np.uint64) ^ keyed(seed, salt))[doc] + word.astype(np.uint64) * STEP))
+    order = np.lexsort((by_word('order'), doc))
     rank = np.empty(len(doc), int); rank[order] = np.arange(len(doc)) - starts[doc]
     hit = rank < np.maximum(1, np.round(share * n))[doc]
-    act = rng.random(len(doc))
-    fresh = p.words.take(pa.array((rng.random(len(doc)) * len(p.words)).astype(int)))
+    act = by_word('act')
+    fresh = p.words.take(pa.array((by_word('fresh') * len(p.words)).astype(int)))
     both = pc.binary_join_element_wise(values, fresh, ' ')
     out = pc.if_else(pa.array(hit & (act < .6)), fresh, pc.if_else(pa.array(hit & (act >= .8)), both, values))
     keep = ~(hit & (act >= .6) & (act < .8))

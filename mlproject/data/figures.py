@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from .bytes import any_in, count_in, flat, hashed, keyed, later, line_bounds, lines, repeated, trimmed, words
 from .languages import decide, evidence
 
-# %% ../../nbs/data/208_figures.ipynb #ce31c4a8
+# %% ../../nbs/data/208_figures.ipynb #ab31adc3
 def _letters(data: np.ndarray) -> np.ndarray: return ((data | 32) - np.uint8(97) < 26) | (data >= 128)  # bytes wrap around
 
 _PLACEHOLDER = r'(?i)^\W*(?:test(?:ing)?\d*|n/?a|none|null|nil|nan|no (?:comments?|notes?|remarks?|data)|not? applicable|unknown|undefined|asdf\w*|qwert\w*|x{2,}|todo|tbd|dummy|keine?|aucune?|ninguno|nessuno|blank|empty|-)\W*$'
@@ -29,6 +29,7 @@ def word_figures(block: pa.Array, data: np.ndarray, offsets: np.ndarray) -> tupl
     letter = _letters(data)
     beside = letter.copy()
     beside[:-1] &= letter[1:]
+    beside[offsets[1:][size > 0] - 1] = False  # what follows is another note's
     spelt = np.logical_or.reduceat(letter, found.starts) if len(found.starts) else np.zeros(0, bool)
     alphabetic, mean = np.diff(np.r_[0, np.cumsum(spelt)][found.bounds]), characters / of
     figures = dict(words=n, letters=any_in(letter, offsets) + any_in(beside, offsets) * 1, note_word=np.where(three | (characters < 40), 0, mean), word=np.where(three, 5, mean),
@@ -51,7 +52,7 @@ def _anywhere(block: pa.Array, what: bytes) -> bool:
     "Whether the block's bytes hold it at all: one search in C for four thousand notes."
     return what in memoryview(flat(block)[0]).tobytes().lower()
 
-# %% ../../nbs/data/208_figures.ipynb #4182d58c
+# %% ../../nbs/data/208_figures.ipynb #9783cc9c
 _BULLETS, _POINTS, _ENDS = np.array([0xE280A2, 0xE280A3, 0xE2978F, 0xC2B700]), np.array([0x2E2E2E, 0xE280A6]), np.frombuffer(b'.!?"\')', np.uint8)
 
 def line_figures(block: pa.Array, data: np.ndarray, offsets: np.ndarray) -> dict[str, np.ndarray]:
@@ -62,9 +63,10 @@ def line_figures(block: pa.Array, data: np.ndarray, offsets: np.ndarray) -> dict
     many = np.bincount(rows, minlength=n)
     at = lambda k: data[np.clip(k, 0, len(data) - 1)].astype(np.int64)
     first, last = (at(starts) << 16) | (at(starts + 1) << 8) | at(starts + 2), (at(ends - 3) << 16) | (at(ends - 2) << 8) | at(ends - 1)
-    bullet = np.isin(first, _BULLETS) | np.isin(first & 0xFFFF00, _BULLETS) | (np.isin(first >> 16, (42, 45)) & (((first >> 8) & 255) == 32))
+    long = ends - starts
+    bullet = (np.isin(first, _BULLETS) & (long > 2)) | (np.isin(first & 0xFFFF00, _BULLETS) & (long > 1)) | (np.isin(first >> 16, (42, 45)) & (((first >> 8) & 255) == 32) & (long > 1))
     share = lambda flags: np.bincount(rows, flags, n) / np.maximum(many, 1)
-    out |= dict(bullets=share(bullet) * (many > 1), ellipses=share(np.isin(last, _POINTS)), line_ends=np.where(many >= 10, share(np.isin(last & 255, _ENDS)), 1))
+    out |= dict(bullets=share(bullet) * (many > 1), ellipses=share(np.isin(last, _POINTS) & (long > 2)), line_ends=np.where(many >= 10, share(np.isin(last & 255, _ENDS)), 1))
     suspects = np.flatnonzero(repeated(keyed(rows, hashed(data, starts, ends))))
     if len(suspects):
         notes = block.take(pa.array(suspects))
