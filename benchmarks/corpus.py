@@ -33,7 +33,7 @@ TRUTH = pa.schema([
     ('language', pa.string()), ('text', pa.string()),           # ISO 639-1; the note as it should be again, up to blanks, where noise was planted
     ('pii_type', pa.string()), ('pii_text', pa.string()),       # what was planted, or null
     ('pii_start', pa.int32()),                                  # in characters, for originals without noise
-    ('instant', pa.timestamp('s')), ('species', pa.string()),   # eventDate in UTC; the accepted name
+    ('instant', pa.timestamp('ms')), ('species', pa.string()),   # eventDate in UTC; the accepted name
     ('latitude', pa.float64()), ('longitude', pa.float64())])
 
 
@@ -407,7 +407,7 @@ def surroundings(rows: np.ndarray, seed: int) -> tuple[dict, dict]:
                    locationID=names.take(pa.array(place)), recordedBy=observers.take(pa.array(person)))
     dms = np.full(n, None, object)
     for i in np.flatnonzero(odd).tolist(): dms[i] = f'Position {degrees(y[i], "NS")}, {degrees(x[i], "EW")}.'
-    truth = dict(instant=stamp, species=pa.array(accepted[which], pa.string()), latitude=pa.array(y), longitude=pa.array(x))
+    truth = dict(instant=stamp.cast(pa.timestamp('ms')), species=pa.array(accepted[which], pa.string()), latitude=pa.array(y), longitude=pa.array(x))
     return dict(odd=odd, dms=pa.array(dms, pa.string()), truth=truth), columns
 
 def degrees(x: float, sides: str) -> str:
