@@ -19,7 +19,7 @@ from ..core import Problem
 class TextConfig:
     "What makes two texts nearly the same."
     ngram: int = 2           # words in a shingle
-    bands: int = 24          # keys of a text; more find more and cost more
+    bands: int = 28          # keys of a text; more find more and cost more
     rows: int = 5            # MinHash values in a key; more make keys rarer
     threshold: float = .6    # least Jaccard index of near-duplicates
     near_words: int = 8      # texts with fewer words have no near-duplicates, only equal ones
@@ -35,7 +35,7 @@ class TextConfig:
 _ALLOWED = dict(ngram=(1, 8), bands=(1, 99), rows=(1, 20), threshold=(.1, 1), near_words=(1, 1000), exact_words=(1, 1000))
 
 # %% ../../nbs/data/224_minhash.ipynb #f6ebed51
-_NO_BLANKS = r'([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])'
+_NO_BLANKS = r'([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\pM*)'
 
 
 def plain(texts: pa.Array,   # strings
