@@ -24,6 +24,7 @@ class TextConfig:
     threshold: float = .6    # least Jaccard index of near-duplicates
     near_words: int = 8      # texts with fewer words have no near-duplicates, only equal ones
     exact_words: int = 4     # texts with fewer words ("two adults", "") are duplicates of nothing
+    label_words: int = 40    # texts with fewer words are duplicates only of texts with the same label
 
     def __post_init__(self):
         for f in fields(self):
@@ -32,7 +33,7 @@ class TextConfig:
         if self.near_words < self.ngram: raise Problem(f'near_words={self.near_words}; at least ngram={self.ngram} allowed')
 
 
-_ALLOWED = dict(ngram=(1, 8), bands=(1, 99), rows=(1, 20), threshold=(.1, 1), near_words=(1, 1000), exact_words=(1, 1000))
+_ALLOWED = dict(ngram=(1, 8), bands=(1, 99), rows=(1, 20), threshold=(.1, 1), near_words=(1, 1000), exact_words=(1, 1000), label_words=(0, 10**6))
 
 # %% ../../nbs/data/224_minhash.ipynb #f6ebed51
 _NO_BLANKS = r'([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\pM*)'

@@ -269,11 +269,12 @@ def _clustered(index: TextIndex, settled: set[str]) -> pa.Table:
     alphabet = pc.rank(ids, tiebreaker='dense').to_numpy()
     old = np.concatenate([np.full(n, f.name in settled) for f, n in zip(corpus.folders, np.diff(corpus.ends, prepend=0))] or [[]])[use]
     order = np.lexsort((alphabet, corpus.rank[use] % 6, ~old.astype(bool), corpus.rank[use] // 6, part))
-    key = text[order].astype(np.uint64) << np.uint64(32) | corpus.label[use[order]]
+    label = np.where(corpus.words[use] < config.label_words, corpus.label[use], 0)
+    key = text[order].astype(np.uint64) << np.uint64(32) | label[order]
     _, head, version = np.unique(key, return_index=True, return_inverse=True)  # records with one text and one label are one version
     line = np.argsort(head)
     heads = order[head[line]]
-    stands, agree = _leaders(corpus, part[heads], rows[text[heads]], corpus.label[use[heads]], config, index.memory)
+    stands, agree = _leaders(corpus, part[heads], rows[text[heads]], label[heads], config, index.memory)
     place = np.empty(len(line), int); place[line] = np.arange(len(line))
     canonical, likeness = np.empty(len(use), int), np.empty(len(use), np.float32)
     canonical[order], likeness[order] = heads[stands[place[version]]], agree[place[version]]
