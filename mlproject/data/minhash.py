@@ -21,7 +21,7 @@ class TextConfig:
     ngram: int = 2           # words in a shingle
     bands: int = 28          # keys of a text; more find more and cost more
     rows: int = 5            # MinHash values in a key; more make keys rarer
-    threshold: float = .6    # least Jaccard index of near-duplicates
+    threshold: float = .63   # least Jaccard index of near-duplicates
     near_words: int = 8      # texts with fewer words have no near-duplicates, only equal ones
     exact_words: int = 4     # texts with fewer words ("two adults", "") are duplicates of nothing
     label_words: int = 40    # texts with fewer words are duplicates only of texts with the same label
@@ -35,19 +35,28 @@ class TextConfig:
 
 _ALLOWED = dict(ngram=(1, 8), bands=(1, 99), rows=(1, 20), threshold=(.1, 1), near_words=(1, 1000), exact_words=(1, 1000), label_words=(0, 10**6))
 
-# %% ../../nbs/data/224_minhash.ipynb #f6ebed51
+# %% ../../nbs/data/224_minhash.ipynb #37d22087
+_NO_WORD = r'[^\pL\pM\pN\x00-\x7f]+'   # the rest of ASCII is seen to below, byte by byte
 _NO_BLANKS = r'([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\pM*)'
 
 
 def plain(texts: pa.Array,   # strings
           ) -> pa.Array:     # strings in which only words matter; null becomes ''
     "Lower case, one Unicode form, words apart."
-    lower = pc.utf8_lower(pc.utf8_normalize(texts.fill_null(''), 'NFKC'))
-    beyond = pc.not_equal(pc.binary_length(lower), pc.utf8_length(lower))
-    if not pc.any(beyond).as_py(): return lower
-    rest = pc.replace_substring_regex(lower.filter(beyond), r'[^\pL\pM\pN]+', ' ')
-    for old, new in (('ß', 'ss'), ('ς', 'σ')): rest = pc.replace_substring(rest, old, new)
-    return pc.replace_with_mask(lower, beyond, pc.replace_substring_regex(rest, _NO_BLANKS, r' \1 '))
+    return _beyond_ascii(pc.ascii_lower(texts.fill_null('')), lambda t: _beyond_ascii(pc.replace_substring_regex(t, _NO_WORD, ' '), _unified))
+
+
+def _beyond_ascii(texts: pa.Array, change) -> pa.Array:
+    "Texts with those changed that hold more than ASCII."
+    beyond = pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts))
+    return pc.replace_with_mask(texts, beyond, change(texts.filter(beyond))) if pc.any(beyond).as_py() else texts
+
+
+def _unified(texts: pa.Array) -> pa.Array:
+    "Letters of all scripts in one form."
+    texts = pc.replace_substring_regex(pc.utf8_lower(pc.utf8_normalize(texts, 'NFKC')), _NO_WORD, ' ')
+    for old, new in (('ß', 'ss'), ('ς', 'σ')): texts = pc.replace_substring(texts, old, new)
+    return pc.replace_substring_regex(texts, _NO_BLANKS, r' \1 ')
 
 # %% ../../nbs/data/224_minhash.ipynb #edeea594
 _WORD = bytes(c >= 128 or chr(c).isalnum() for c in range(256))   # class of each byte of a `plain` text: 1 inside a word
@@ -97,13 +106,21 @@ _NONE = np.uint16(65535)  # no sketch contains it: it fills rows up
 
 def _shingles(words: np.ndarray, counts: np.ndarray, config: TextConfig) -> tuple[np.ndarray, np.ndarray]:
     "Hashes of runs of words that stay within a text of at least `near_words`: (S,) uint32, and how many a text has."
-    runs = words.copy()
+    runs, kept = words.copy(), np.repeat(counts >= config.near_words, counts)
     for k in range(1, config.ngram): runs[:-k] = _mix(runs[:-k] * _ODD + words[k:])
+    single = kept & _single(words, counts) if config.ngram > 1 else np.zeros(len(words), bool)
     ends = np.cumsum(counts)
-    inside = np.repeat(counts >= config.near_words, counts)
-    for k in range(1, config.ngram): inside[ends[counts >= k] - k] = False
-    sizes = np.where(counts >= config.near_words, counts - config.ngram + 1, 0)
-    return _sampled((runs[inside] >> np.uint64(32)).astype(np.uint32), sizes)
+    for k in range(1, config.ngram): kept[ends[counts >= k] - k] = False
+    if not single.any(): values, kept = runs[kept], kept.astype(np.int64)
+    else: values, kept = np.stack([words, runs], 1)[both := np.stack([single, kept], 1)], both.sum(1)
+    sizes = np.diff(np.r_[0, np.cumsum(kept)][np.r_[0, ends]])
+    return _sampled((values >> np.uint64(32)).astype(np.uint32), sizes)
+
+
+def _single(words: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    "Words that count by themselves: all of a text of up to 24, fewer and fewer up to 56."
+    share = ((56 - counts) / 32).clip(0, 1)
+    return np.repeat((share * 2**20).astype(np.uint64), counts) > (words & np.uint64(2**20 - 1))
 
 
 def _sampled(values: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
