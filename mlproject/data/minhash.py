@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LONGEST', 'BANDS', 'TextConfig', 'plain', 'word_hashes', 'sorted_sets', 'signature_schema', 'signatures', 'jaccard']
 
-# %% ../../nbs/data/224_minhash.ipynb #b6a1b6ee
+# %% ../../nbs/data/224_minhash.ipynb #12a8bbae
+import unicodedata
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -37,26 +38,32 @@ _ALLOWED = dict(ngram=(1, 8), bands=(1, 99), rows=(1, 20), threshold=(.1, 1), ne
 
 # %% ../../nbs/data/224_minhash.ipynb #37d22087
 _NO_WORD = r'[^\pL\pM\pN\x00-\x7f]+'   # the rest of ASCII is seen to below, byte by byte
+_RARE = r'[^\x00-\x{17f}]|[\x{aa}-\x{be}ĲĳĿŀŉſ]'  # what NFKC changes or may have to compose: not the letters of Latin-1 and Extended-A
 _NO_BLANKS = r'([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\pM*)'
 
 
 def plain(texts: pa.Array,   # strings
           ) -> pa.Array:     # strings in which only words matter; null becomes ''
     "Lower case, one Unicode form, words apart."
-    return _beyond_ascii(pc.ascii_lower(texts.fill_null('')), lambda t: _beyond_ascii(pc.replace_substring_regex(t, _NO_WORD, ' '), _unified))
+    return _changed(pc.ascii_lower(texts.fill_null('')), _beyond_ascii, _without_symbols)
 
 
-def _beyond_ascii(texts: pa.Array, change) -> pa.Array:
-    "Texts with those changed that hold more than ASCII."
-    beyond = pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts))
-    return pc.replace_with_mask(texts, beyond, change(texts.filter(beyond))) if pc.any(beyond).as_py() else texts
+def _changed(texts: pa.Array, which, change) -> pa.Array:
+    mask = which(texts)
+    return pc.replace_with_mask(texts, mask, change(texts.filter(mask))) if pc.any(mask).as_py() else texts
+
+
+def _beyond_ascii(texts: pa.Array) -> pa.Array: return pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts))
+def _rare(texts: pa.Array) -> pa.Array: return pc.match_substring_regex(texts, _RARE)
+def _without_symbols(texts: pa.Array) -> pa.Array: return _changed(pc.replace_substring_regex(texts, _NO_WORD, ' '), _beyond_ascii, _latin)
+def _latin(texts: pa.Array) -> pa.Array: return pc.replace_substring(pc.utf8_lower(_changed(texts, _rare, _unified)), 'ß', 'ss')
 
 
 def _unified(texts: pa.Array) -> pa.Array:
     "Letters of all scripts in one form."
-    texts = pc.replace_substring_regex(pc.utf8_lower(pc.utf8_normalize(texts, 'NFKC')), _NO_WORD, ' ')
-    for old, new in (('ß', 'ss'), ('ς', 'σ')): texts = pc.replace_substring(texts, old, new)
-    return pc.replace_substring_regex(texts, _NO_BLANKS, r' \1 ')
+    form = unicodedata.normalize
+    composed = pa.array([form('NFC', form('NFKC', t).lower().replace('ς', 'σ')) for t in texts.to_pylist()], pa.string())
+    return pc.replace_substring_regex(pc.replace_substring_regex(composed, _NO_WORD, ' '), _NO_BLANKS, r' \1 ')
 
 # %% ../../nbs/data/224_minhash.ipynb #edeea594
 _WORD = bytes(c >= 128 or chr(c).isalnum() for c in range(256))   # class of each byte of a `plain` text: 1 inside a word
@@ -83,11 +90,11 @@ def _bounds(data: bytes, longest: int = 64) -> tuple[np.ndarray, np.ndarray]:
         ends = np.minimum(ends, starts + longest)
     return starts, ends
 
-# %% ../../nbs/data/224_minhash.ipynb #3f7f1ee8
-def word_hashes(texts: pa.Array,   # strings, some megabytes at most
+# %% ../../nbs/data/224_minhash.ipynb #a222f125
+def word_hashes(texts: pa.Array,   # as `plain` makes them, some megabytes at most
                 ) -> tuple[np.ndarray, np.ndarray]:  # (W,) uint64, a number a word; (N,) int, words of each text
     "The words of texts as numbers."
-    spaced = pc.binary_join_element_wise(plain(texts), '', ' ').cast(pa.large_string())
+    spaced = pc.binary_join_element_wise(texts, '', ' ').cast(pa.large_string())
     at = np.frombuffer(spaced.buffers()[1], np.int64)[spaced.offset:spaced.offset + len(spaced) + 1]
     data = b' ' + spaced.buffers()[2][int(at[0]):int(at[-1])].to_pybytes() + b' ' * 72
     starts, ends = _bounds(data)
@@ -108,19 +115,22 @@ def _shingles(words: np.ndarray, counts: np.ndarray, config: TextConfig) -> tupl
     "Hashes of runs of words that stay within a text of at least `near_words`: (S,) uint32, and how many a text has."
     runs, kept = words.copy(), np.repeat(counts >= config.near_words, counts)
     for k in range(1, config.ngram): runs[:-k] = _mix(runs[:-k] * _ODD + words[k:])
-    single = kept & _single(words, counts) if config.ngram > 1 else np.zeros(len(words), bool)
+    single = _single(words, counts, config)
     ends = np.cumsum(counts)
     for k in range(1, config.ngram): kept[ends[counts >= k] - k] = False
-    if not single.any(): values, kept = runs[kept], kept.astype(np.int64)
-    else: values, kept = np.stack([words, runs], 1)[both := np.stack([single, kept], 1)], both.sum(1)
-    sizes = np.diff(np.r_[0, np.cumsum(kept)][np.r_[0, ends]])
-    return _sampled((values >> np.uint64(32)).astype(np.uint32), sizes)
+    number = kept.astype(np.int64)
+    number[single] += 1
+    place = np.r_[0, np.cumsum(number)]
+    values, whole = np.empty(place[-1], np.uint64), np.flatnonzero(kept)
+    values[place[single]], values[place[whole + 1] - 1] = words[single], runs[whole]
+    return _sampled((values >> np.uint64(32)).astype(np.uint32), np.diff(place[np.r_[0, ends]]))
 
 
-def _single(words: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    "Words that count by themselves: all of a text of up to 24, fewer and fewer up to 56."
-    share = ((56 - counts) / 32).clip(0, 1)
-    return np.repeat((share * 2**20).astype(np.uint64), counts) > (words & np.uint64(2**20 - 1))
+def _single(words: np.ndarray, counts: np.ndarray, config: TextConfig) -> np.ndarray:
+    "Places of words that count by themselves: all of a text of up to 24, fewer and fewer up to 56."
+    share = np.where((counts >= config.near_words) & (config.ngram > 1), ((56 - counts) / 32).clip(0, 1), 0)
+    some = np.flatnonzero(np.repeat(share > 0, counts))
+    return some[np.repeat((share * 2**20).astype(np.uint64), counts)[some] > (words[some] & np.uint64(2**20 - 1))]
 
 
 def _sampled(values: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +142,9 @@ def _sampled(values: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndar
 # %% ../../nbs/data/224_minhash.ipynb #8b9cdbdf
 def _rectangle(values: np.ndarray, starts: np.ndarray, sizes: np.ndarray, width: int) -> np.ndarray:
     "Row i: the `sizes[i]` values from `starts[i]` on, filled up to `width`."
-    rows = np.lib.stride_tricks.sliding_window_view(np.concatenate([values, np.zeros(width, values.dtype)]), width)[starts]
+    short = int(starts.max(initial=0)) + width - len(values)
+    if short > 0: values = np.concatenate([values, np.zeros(short, values.dtype)])
+    rows = np.lib.stride_tricks.sliding_window_view(values, width)[starts]
     return np.where(np.arange(width) < sizes[:, None], rows, _NONE)
 
 
@@ -202,18 +214,22 @@ def _signed(texts: pa.Array, config: TextConfig) -> pa.RecordBatch:
 
 def signatures(texts: pa.Array | pa.ChunkedArray,   # N strings
                config: TextConfig = TextConfig(),
-               *, at_once: int = 1 << 19,           # bytes; so much stays in a core's cache
+               *, at_once: int = 1 << 19,           # bytes, looked at together
                ) -> pa.Table:                       # N rows, see `signature_schema`
     "What is kept of texts."
     texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    made = [_signed(piece, config) for part in _pieces(texts, 1 << 25) for piece in _pieces(plain(part), at_once)]
+    return pa.Table.from_batches(made, signature_schema(config)).combine_chunks()
+
+
+def _pieces(texts: pa.Array, size: int):
+    "Consecutive texts of about `size` bytes together, one text at least."
     ends = np.cumsum(pc.binary_length(texts).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64) + 1)
-    cuts, begin = [], 0
+    begin = 0
     while begin < len(texts):
-        limit = at_once + (ends[begin - 1] if begin else 0)
-        end = max(begin + 1, int(np.searchsorted(ends, limit)))
-        cuts.append(_signed(texts[begin:end], config))
+        end = max(begin + 1, int(np.searchsorted(ends, size + (ends[begin - 1] if begin else 0))))
+        yield texts[begin:end]
         begin = end
-    return pa.Table.from_batches(cuts, signature_schema(config)).combine_chunks()
 
 # %% ../../nbs/data/224_minhash.ipynb #be102de5
 def jaccard(values: np.ndarray,   # (S,) uint16, the sets one after the other

@@ -19,7 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..core import MANIFEST, Problem, digest, read_json, read_manifest, read_shards, verify_folder, write_folder, write_json, write_shards
-from .minhash import BANDS, TextConfig, jaccard, signatures
+from .minhash import BANDS, LONGEST, TextConfig, jaccard, signatures
 from .records import Outcome, account, reject
 
 # %% ../../nbs/data/225_textdedup.ipynb #4bee277b
@@ -173,16 +173,19 @@ class _Corpus:
             yield whole.take(pa.array(rows[first:last] - (end - len(whole))))
 
     def sketches(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        "Values and sizes of the sets of some rows (sorted)."
+        "Values and sizes of the sets of some rows (sorted); beyond the last value there is room for `_rectangle` to look."
         parts = [_sets(gaps) for gaps in self.take('sketch', rows)]
-        return np.concatenate([v for v, _ in parts] or [np.zeros(0, np.uint16)]), np.concatenate([s for _, s in parts] or [np.zeros(0, int)])
+        return np.concatenate([*(v for v, _ in parts), np.zeros(LONGEST, np.uint16)]), np.concatenate([s for _, s in parts] or [np.zeros(0, int)])
+
+    def weight(self, rows: np.ndarray) -> np.ndarray:
+        "Bytes of their sketches, at most."
+        return 2 * np.minimum(2 * self.words[rows].astype(np.int64), LONGEST)
 
 # %% ../../nbs/data/225_textdedup.ipynb #785c6bcc
 def _agreement(corpus: _Corpus, a: np.ndarray, b: np.ndarray, memory: int) -> np.ndarray:
     "Jaccard index of rows a[i] and b[i]."
     rows = np.unique(np.concatenate([a, b]))
-    if not len(rows): return np.zeros(0, np.float32)
-    block = np.cumsum(2 * np.minimum(corpus.words[rows], 4096)) // max(memory // 2, 1)
+    block = np.cumsum(corpus.weight(rows)) // max(memory // 2, 1)
     low, high = (block[np.searchsorted(rows, x)] for x in (a, b))
     low, high = np.minimum(low, high), np.maximum(low, high)
     out = np.zeros(len(a), np.float32)
@@ -192,6 +195,14 @@ def _agreement(corpus: _Corpus, a: np.ndarray, b: np.ndarray, memory: int) -> np
             need = np.unique(np.concatenate([a[which], b[which]]))
             out[which] = jaccard(*corpus.sketches(need), np.searchsorted(need, a[which]), np.searchsorted(need, b[which]))
     return out
+
+
+def _comparer(corpus: _Corpus, rows: np.ndarray, memory: int):
+    "A function like `_agreement` for these rows only, which are loaded once if they fit."
+    rows = np.unique(rows)
+    if corpus.weight(rows).sum() > 2 * memory: return lambda a, b: _agreement(corpus, a, b, memory)
+    values, sizes = corpus.sketches(rows)
+    return lambda a, b: jaccard(values, sizes, np.searchsorted(rows, a), np.searchsorted(rows, b))
 
 # %% ../../nbs/data/225_textdedup.ipynb #05a1b07a
 def _join(n: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -235,18 +246,25 @@ ROUNDS = 100   # of choosing; texts of a cluster that are left then stand for th
 def _leaders(corpus: _Corpus, part: np.ndarray, row: np.ndarray, label: np.ndarray, config: TextConfig, memory: int) -> tuple[np.ndarray, np.ndarray]:
     "For versions sorted by part and preference: which one stands for each, and how much they agree."
     stands, agree = np.arange(len(part)), np.ones(len(part), np.float32)
-    left = np.arange(len(part))
+    first = np.flatnonzero(np.diff(part, prepend=-1))
+    batch = (np.cumsum(corpus.weight(row)) // max(memory, 1))[first]  # whole clusters, as many as fit in memory
+    for begin, end in zip(cuts := first[np.flatnonzero(np.diff(batch, prepend=-1))], [*cuts[1:], len(part)]):
+        _choose(np.arange(begin, end), stands, agree, part, row, label, config.threshold, _comparer(corpus, row[begin:end], memory))
+    return stands, agree
+
+
+def _choose(left: np.ndarray, stands: np.ndarray, agree: np.ndarray, part: np.ndarray, row: np.ndarray, label: np.ndarray, threshold: float, compare) -> None:
+    "Fill `stands` and `agree` for the versions `left`."
     for _ in range(ROUNDS):
-        first = np.r_[True, part[left[1:]] != part[left[:-1]]] if len(left) else np.zeros(0, bool)
-        if first.all(): break
+        first = np.diff(part[left], prepend=-1) != 0
+        if first.all(): return
         leader = left[first][np.cumsum(first) - 1]
         may = np.flatnonzero(~first & ((label[left] == label[leader]) | (label[left] == 0)))
-        found = _agreement(corpus, row[leader[may]], row[left[may]], memory)
-        good = may[found >= config.threshold]
-        stands[left[good]], agree[left[good]] = leader[good], found[found >= config.threshold]
+        found = compare(row[leader[may]], row[left[may]])
+        good = may[found >= threshold]
+        stands[left[good]], agree[left[good]] = leader[good], found[found >= threshold]
         first[good] = True
         left = left[~first]
-    return stands, agree
 
 # %% ../../nbs/data/225_textdedup.ipynb #db3ec20b
 CLUSTERS = pa.schema([('occurrenceID', pa.string()), ('cluster', pa.string()), ('canonical', pa.string()), ('jaccard', pa.float32())])
