@@ -105,27 +105,27 @@ def _holds(text: str, groups: list, i: int, j: int, kinds: list) -> str | None:
         if _KINDS[kind](text[start:end]) and not (needs is None and i == j and _OTHER.search(words)): return kind
     return None
 
-# %% ../../nbs/data/229_numbers.ipynb #87495e13
+# %% ../../nbs/data/229_numbers.ipynb #f462dde7
 _LENGTHS = dict(re.findall(r'(\d+):([\d-]+)', '1:10 7:10 20:8-10 27:9 30:10 31:9 32:8-9 33:9 34:9 36:8-9 39:6-11 40:9 41:9 43:4-13 44:9-10 45:8 46:7-10 47:8 48:9 49:6-13 51:8-9 '
-                           '52:10-11 54:10-11 55:10-11 56:9 57:8-10 60:8-10 61:9 62:8-12 63:8-10 64:8-10 65:8 66:8-9 81:9-10 82:8-10 84:9-10 86:9-11 90:10 91:10 92:9-10 94:9 98:10'))
+                           '52:10-11 54:10-11 55:10-11 56:9 57:8-10 60:8-10 61:9 62:8-12 63:8-10 64:8-10 65:8 66:8-9 81:9-10 82:8-10 84:8-10 86:9-11 90:10 91:10 92:9-10 94:9 98:10'))
 _CODES = re.compile(r'(?:1|7|2(?:0|7|[1-69]\d)|3(?:[0-469]|[578]\d)|4(?:[013-9]|2\d)|5(?:[1-8]|[09]\d)|6(?:[0-6]|[7-9]\d)|8(?:[1246]|[058]\d)|9(?:[0-58]|[679]\d))')
 _SEP = r'(?:\ ?[-./]\ ?\(?|\)\ ?[-./]?\ ?\(?|\ {1,2}\(?|\()'
 _DATE = r'(?<=\ )(?:\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./](?:19|20)\d\d|\d{1,3}\.\d{4,}|\d{1,2}:\d\d)'
 _PHONE = re.compile(rf'(?P<lead>\(?\+\ ?\(?|\((?=\d))?(?P<body>\d++(?:{_SEP}(?!{_DATE})\d++)*+\)?)(?P<ext>\s?(?:x|ext\.?|extension|\#)\s?\d{{1,6}}(?!\w))?(?![\w%°]|[.,]\d)', re.X | re.I)
 _STRONG = re.compile(r'''(?:\btel\b|\bt[eé]l[eé]f?|phone|\bph\b|mobil|\bmob\b|\bcell|handy|natel|\bfax|whats\ ?app|\bsms\b|hotline|\bdial|portable|celular|m[oó]vil|cellulare|komórk|puhelin|gsm\b|rufnummer
-    |emergency|\b(?:call|ring|text|reach|contact|phone)(?:ed|ing)?\s(?:me|us|him|her|them|back|on|at)\b|anruf|\bruf|appel(?:er|ez)|llam|chiam)[^\d\n]{0,40}$''', re.I | re.X)
-_WEAK = re.compile(r'(?:\b(?:[Cc]all|[Aa]sk|[Cc]ontact|[Rr]each|\w*owner|[Rr]anger|[Ww]arden|[Ff]armer|[Nn]eighbour|[Vv]olunteer|[Gg]uide|Mrs?|Ms|Dr)\b|@\S+ (?:or|and|,))[^\d\n]{0,40}$'
+    |emergency|\b(?:call|ring|text|reach|contact|phone)\s(?:me|us|him|her|them|back|on|at)\b|\breach\b[^\d\n.]{1,30}\bat\b|anruf|\bruf|appel(?:er|ez)|\bll[aá]m|chiam)(?:[^\d\n.]|\.(?!\ [A-Z])){0,40}$''', re.I | re.X)
+_WEAK = re.compile(r'(?:\b(?:[Cc]all|[Aa]sk|[Cc]ontact|[Rr]each|\w*owner|[Rr]anger|[Ww]arden|[Ff]armer|[Nn]eighbour|[Vv]olunteer|[Gg]uide|Mrs?|Ms|Dr)\b\.?|@\S+ (?:or|and|,))(?:[^\d\n.]|\.(?! )){0,40}$'
                    r'|[A-ZÀ-Þ]\w+ [A-ZÀ-Þ][\w-]+ ?[(:,]\s?$')
 _NOT = re.compile(r'''(?:\b(?:ring|band|tag|chip|pit|collar|cat|catal\w*|specimen|sample|voucher|accession|record|serial|barcode|isbn|issn|doi|gbif|inat|img|dsc|photo|file|plot|transect|batch|lot|invoice|permit
     |order|sheet|museum|coll|herbarium|key|id|lat|lon|long|latitude|longitude|utm|easting|northing|grid|elev\w*|epsg|wing\w*|weights?|lengths?|version|seed|mvz|usnm|nhm\w*|zmb|orcid)
-    (?:\s?(?:no|nr|num|number|code|id|tag|ids))?|\bno|\bnr|№|\#)[\s.:\#=-]{0,3}$''', re.I | re.X)
+    (?:\s?(?:no|nr|num|number|code|id|tag|ids))?|\bno|\bnr|№|\#|(?-i:\b[A-Z]{2}(?=\ $))|grid\ \w\w)[\s.:\#=-]{0,3}$''', re.I | re.X)
 _SAYS = re.compile(r'(?:tel|phone|mobil\w*|cell|fax|natel)\W{0,3}(?:no|nr|number)?\W*$', re.I)
 _UNIT = re.compile(r'\s?(?:mm|cm|m|km|m[²2]|g|kg|mg|ft|feet|in|hz|khz|ha|hpa|mb|s|min|h|ind|birds|individuals|steps)\b|\s?[°%]', re.I)
 
-# %% ../../nbs/data/229_numbers.ipynb #dd36fc09
+# %% ../../nbs/data/229_numbers.ipynb #772ebca5
 _NATIONAL = re.compile(r'''(?:
     (?:1[-.\ ]?)?(?:\([2-9]\d\d\)[\ -]?|[2-9]\d\d[-.])\d{3}[-.\ ]\d{4} | 1[-.\ ][2-9]\d\d[-.\ ]\d{3}[-.\ ]\d{4} | [2-9]\d\d\ \d{3}[\ -]\d{4}
-  | (?:\d{1,3}[\ -]?)?\(\d{2,5}\)[\ -]?\d{2,8}(?:[\ -]\d{2,5}){0,4} | 0\d{1,5}(?:\ ?[-/.\ ]\ ?\d{2,8}){1,5} | 0[1-9]\d{7,9} | \(0\)\d{2,4}[\ -]?\d{4,8}(?:[\ -]\d{2,4})*
+  | (?:\d{1,3}[\ -]?)?\(\d{2,5}\)[\ /-]{0,2}\d{2,9}(?:[\ -]\d{2,5}){0,4} | 8[\ -]?9\d\d[\ -]\d{3}[\ -]\d\d[\ -]\d\d | 0\d{1,5}(?:\ ?[-/.\ ]\ ?\d{2,8}){1,5} | 0[1-9]\d{7,9} | \(0\)\d{2,4}[\ -]?\d{4,8}(?:[\ -]\d{2,4})*
   | 1[3-9]\d[\ -]\d{4}[\ -]\d{4} | [49]\d\d\ \d\d\ \d{3} | 00[1-9]\d{8,13} | 00[1-9]\d{0,2}[\ -.(]{1,2}\d[\d\ ().-]{6,14} | 011[\ -]?[1-9]\d{0,2}[\d\ ().-]{7,16})''', re.X)
 _LOOSE = re.compile(r'\d\d(?: \d\d){3}|[2-9]\d\d[ -]\d{3}[ -]\d{3}|[2-9]\d{3}[ -]\d{4}|[2-9]\d\d[ -]\d{4}|[2-9]\d\d(?: \d\d){3}|\d{2,3}[ -]\d{3,4}[ -]\d{3,4}|[1-9]\d{9,10}|[679]\d{8}')
 
@@ -149,7 +149,7 @@ def _of_country(d: str) -> bool:
     low, _, high = _LENGTHS.get(m[0], '6-12').partition('-')
     return int(low) <= len(d) - m.end() <= int(high or low)
 
-# %% ../../nbs/data/229_numbers.ipynb #45e09d5a
+# %% ../../nbs/data/229_numbers.ipynb #320ed22f
 def _phones(text: str, start: int, end: int) -> Iterator[Span]:
     "Telephone numbers in a run; of one that goes on into something else, the groups that make a number."
     at = start
@@ -160,6 +160,7 @@ def _phones(text: str, start: int, end: int) -> Iterator[Span]:
         if _UNIT.match(text, m.end()): continue
         sign, body = m['lead'] or '', m['body']
         if sign[:1] == '(' and body.find(')') in (-1, len(body) - 1): sign, body, lead = sign[1:], body.removesuffix(')'), lead + 1  # "(tel. 079 …)"
+        if sign[:1] == '(' and body.count(')') > body.count('(') + 1: body = body.removesuffix(')')
         for stop in _stops(body):
             whole = stop == len(body)
             if _is_phone(text, lead, sign, body[:stop], m['ext'] if whole else None):

@@ -115,10 +115,10 @@ def page(text: str) -> Iterator[Span]:
         url = m[0].rstrip('.,;:!?)]}')
         if _SOCIAL.match(url) or _PERSONAL.search(url): yield Span(m.start(), m.start() + len(url), 'URL')
 
-# %% ../../nbs/data/228_patterns.ipynb #32110186
+# %% ../../nbs/data/228_patterns.ipynb #7de33935
 _V4 = re.compile(r'(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\w)(?<!\.)')
 _V6 = re.compile(r'(?<![\w:.])(?=[\dA-Fa-f]{0,4}:)[\dA-Fa-f:]{3,39}(?:\d{1,3}(?:\.\d{1,3}){3})?(?:%\w{1,15})?(?![\w:])')
-_VERSION = re.compile(r'(?:\bv|version|ver|firmware|fw|release|build|app|software|section|chapter|§)[\s.:#]{0,3}$', re.I)
+_VERSION = re.compile(r'(?:\b(?:v|version|ver|firmware|fw|release|build|app|software|section|chapter)|§)[\s.:#]{0,3}$', re.I)
 
 
 @family(r'\p{Nd}{1,3}[.．]\p{Nd}{1,3}[.．]\p{Nd}{1,3}[.．]\p{Nd}|[:：][:：]|(?:[0-9A-Fa-f]{1,4}[:：]){5}')
@@ -161,32 +161,39 @@ def _one_sentence(text: str, first: tuple[int, int], second: tuple[int, int]) ->
     "Whether nothing that ends a sentence lies between two pieces of a text."
     return second[0] - first[1] < 80 and not re.search(r'[.!?]\s+[A-Z]|\n', text[first[1]:second[0] + 1])
 
-# %% ../../nbs/data/228_patterns.ipynb #c9bcc89a
+# %% ../../nbs/data/228_patterns.ipynb #231a2843
 _CAP = r"(?:[A-ZÀ-ÞŁŠŽ][\w.'-]*|\d{1,3}(?:st|nd|rd|th))"
 _LINK = r"(?:d[eou]s?|del|della|dell'|dei|da|la|las|los|le|les|l'|d'|van|von|der|den|het|zum|zur|y|e|i|of|the|al)"
 _EN = (r'Street|Str?\.?|Road|Rd\.?|Avenue|Ave\.?|Lane|Ln\.?|Drive|Dr\.?|Court|Ct\.?|Close|Crescent|Cres\.?|Boulevard|Blvd\.?|Terrace|Place|Pl\.?|Square'
-       r'|Highway|Hwy\.?|Parkway|Pkwy\.?|Circle|Way|Gardens|Mews|Grove|Hill|Row|Walk|Loop|Alley|Turnpike|Pike|Trail|Path|Heights|Fork|Ridge')
-_GERMANIC = (r"(?:(?:[A-ZÄÖÜÅØ][\w.'-]*[ -]){0,3}[A-ZÄÖÜÅØ]?[\w'-]*(?:stra(?:ß|ss)e|str\.|gasse|platz|allee|ufer|damm|steig|weg|straat|laan|gracht|plein|kade|dijk|singel|gatan"
-             r'|gata|vägen|väg|veien|vegen|gaten|vej|gade|stræde|katu|polku|kuja)|(?:Am|An der|Im|Auf der|Zum|Zur)(?: [A-ZÄÖÜ][\w-]+){1,2})')
+       r'|Highway|Hwy\.?|Parkway|Pkwy\.?|Circle|Way|Gardens|Mews|Grove|Row|Walk|Alley|Turnpike|Pike|Expressway|Freeway|Motorway|Plaza|Mall|Manor|Estates?')
+_LAND = (r'Hill|Hills|Loop|Trail|Path|Heights|Forks?|Ridge|Creek|Lakes?|Beach|Bend|Bluff|Branch|Bridge|Brook|Burg|Bypass|Camp|Canyon|Cape|Center|Centers|Cliffs?|Club|Common|Corners?|Course|Cove|Crest'
+         r'|Crossing|Crossroad|Curve|Dale|Dam|Divide|Falls?|Ferry|Fields?|Flats?|Fords?|Forest|Forge|Fort|Gateway|Glens?|Greens?|Groves|Harbors?|Haven|Hollow|Inlet|Islands?|Isle|Junctions?|Keys?|Knolls?|Landing|Light'
+         r'|Locks?|Lodge|Meadows?|Mills?|Mission|Mount|Mountain|Neck|Orchard|Oval|Park|Pass|Passage|Pines?|Plains?|Points?|Ports?|Circles|Circus|Highroad|Overpass|Coves|Prairie|Ramp|Ranch|Rapids?|Rest|River|Route|Rue|Run|Shoals?|Shores?|Springs?|Spur|Station'
+         r'|Stream|Summit|Throughway|Trace|Track|Tunnel|Underpass|Unions?|Valleys?|Via|Viaduct|Views?|Villages?|Ville|Vista|Walks|Wall|Wells?|Break|Causeway|Extensions?|Garden|Grange|Rise|View|Parade|Quay|Drives|Roads|Streets|Squares')
+_GERMANIC = (r"(?:(?:[A-ZÄÖÜÅØ][\w.'-]*[ -]){0,3}[A-ZÄÖÜÅØ]?[\w'-]*(?:[Ss]tra(?:ß|ss)e|[Ss]tr\.|[Gg]asse|[Pp]latz|[Aa]llee|[Uu]fer|[Dd]amm|[Ss]teig|[Ww]eg|[Rr]ing(?= \d{1,3}\b)|straat|laan|gracht|plein|kade|dijk|singel|gatan"
+             r'|gata|vägen|väg|veien|vegen|gaten|vej|[Gg]ade|stræde|[Aa]llé|alléen|grenda|grenden|stien|kroken|lia|gränd|gränden|stigen|torget|baan|pad|boulevard|hof|stranda|haugen|flata|faret|roa|løkka|svingen|bakken|åsen|katu|polku|kuja)|(?:Am|An der|Im|Auf der|Zum|Zur)(?: [A-ZÄÖÜ][\w-]+){1,2})')
 _ROMANCE = (r'(?:rue|avenue|boulevard|bd|chemin|impasse|quai|allée|place|route|cours|sentier|passage|[Vv]iale|Via|[Pp]iazza|[Cc]orso|[Vv]icolo|[Ss]trada|[Cc]alle|C/|[Aa]venida|[Aa]v\.|Avda\.|[Pp]laza'
-            r'|[Pp]aseo|[Cc]amino|[Cc]arrer|[Rr]ua|[Tt]ravessa|[Pp]raça|[Ll]argo|[Ee]strada|[Aa]lameda|[Uu]l(?:\.|ica|ice)|[Aa]l\.|[Uu]tca|[Ss]tr\.|[Bb]ulevardul|[Uu]lice)')
+            r'|[Pp]aseo|[Cc]amino|[Cc]uesta|[Rr]onda|[Gg]lorieta|[Pp]asaje|[Rr]ambla|[Cc]allejón|[Cc]añada|[Uu]rbanización|[Aa]cceso|[Pp]asadizo|[Cc]arretera|[Cc]ircunvalación|[Cc]ontrada|[Bb]orgo|[Rr]otonda|[Ss]tretto|[Ii]ncrocio|[Cc]anale|[Ll]adeira|[Rr]odovia|[Vv]iela|[Bb]eco|Setor|Jardim|Parque|Quadra|Residencial|Condomínio|Conjunto|Loteamento|Vila|Vereda|Via|Sítio|Chácara|Recanto|Núcleo|Esplanada|Aeroporto|Campo|Colônia|Distrito|Estação|Fazenda|Feira|Lagoa?|Morro|Passarela|Pátio|Praia|Trecho|Trevo|Vale|Viaduto|Área|Favela|[Cc]arrer|[Rr]ua|[Tt]ravessa|[Pp]raça|[Ll]argo|[Ee]strada|[Aa]lameda|[Uu]l(?:\.|ica|ice)|aleja|plac|pl\.|[Aa]l\.|[Uu]tca|[Ss]tr\.|[Bb]ulevardul|[Uu]lice)')
 _ON = r'[a-zA-Z]?(?![\w%°])(?!\.\d|\s?(?:mm|cm|m|km|kg|g|ft|birds?|animals?|individuals?|ex\.)\b)'
-_UNIT = r'(?:,?\s(?:(?:Apt|Apartment|Suite|Ste|Unit|Flat|Floor|Room|Wohnung|Apto|Piso)\.?\s?|#\s?)\w{1,6})?'
-_TOWN = (rf"(?:,?\s(?:(?:[A-Z]{{1,2}}-)?\d{{4,5}}(?:-\d{{3,4}})?\s{_CAP}(?:[ -]{_CAP}){{0,2}}|(?:{_CAP}(?:[ -](?:{_LINK}[ -])?{_CAP}){{0,2}},?\s)(?:[A-Z]{{2,3}},?\s)?"
-         rf'(?:\d{{5}}(?:-\d{{4}})?(?!\d)|[A-Z]{{1,2}}\d[A-Z\d]?\s?\d[A-Z]{{2}}\b|[A-Z]\d[A-Z]\s\d[A-Z]\d\b|\d{{4}}(?!\d))))?')
+_UNIT = r'(?:,?\s(?:(?:Apt|Apartment|Suite|Ste|Unit|Flat|Floor|Room|Wohnung|Apto|Piso|Puerta|Piano|Appartamento|lok|m)\.?\s?|#\s?)\w{1,6}){0,2}'
+_CITY = rf"{_CAP}(?:[ -](?:(?:{_LINK}[ -])?{_CAP})){{0,3}}"
+_POST = r'(?:\d{5}(?:-\d{4})?(?!\d)|[A-Z]{1,2}\d[A-Z\d]?\s?\d[A-Z]{2}\b|[A-Z]\d[A-Z]\s?\d[A-Z]\d\b|\d{4}(?!\d))'
+_TOWNS = rf'(?:,?\s(?:(?:[A-Z]{{1,2}}-)?(?:\d{{4,5}}(?:-\d{{3,4}})?|\d\d-\d{{3}}|\d{{3}}\s\d\d|\d{{4}}\s?[A-Z]{{2}}),?\s{_CITY}(?:\s\([A-Z]{{2}}\))?|{_CITY},?\s(?:[A-Z]{{2,3}},?\s)?{_POST}))'
+_TOWN = _TOWNS + '?'
 _STREETS = [re.compile(p + _UNIT + _TOWN) for p in (
     rf'(?<![\w.,/-])\d{{1,5}}[A-Za-z]?(?:[-/]\d{{1,4}})?,?\s(?:[NSEW]\.?\s)?(?:{_CAP}\s){{1,4}}(?:{_EN})(?!\w)(?:\s[NSEW]{{1,2}}\b)?',
+    rf'(?<![\w.,/-])\d{{1,5}}[A-Za-z]?,?\s(?:{_CAP}\s){{1,4}}(?:{_LAND})(?!\w)(?={_UNIT}{_TOWNS}|,?\s(?:Apt|Suite|Unit|Flat)\b)',
     rf'(?<!\w){_GERMANIC}\s\d{{1,4}}(?:\s?[-/]\s?\d{{1,4}})?{_ON}',
     rf"(?<![\w.])\d{{1,4}}(?:\s?(?:bis|ter|[a-d]))?,?\s(?:{_ROMANCE})\s(?:{_LINK}[ ']?){{0,2}}{_CAP}(?:[ -](?:{_LINK}[ '])?{_CAP}){{0,3}}",
     rf"(?<!\w)(?:{_ROMANCE})\s?(?:{_LINK}[ ']?){{0,2}}{_CAP}(?:[ -](?:{_LINK}[ ']){{0,2}}{_CAP}){{0,4}},?\s(?:n[º°.]\s?|nº\s|д\.\s)?\d{{1,4}}(?:/\d{{1,4}}){{0,2}}{_ON}",
     r'(?<!\w)(?:ул\.|улица|пр\.|проспект|пер\.)\s[А-Я][\w.-]+(?:\s[А-Я][\w.-]+)?,\s(?:д\.\s?)?\d{1,4}(?:[/-]\d{1,3}|[а-я])?',
     r'(?<!\w)(?:P\.?\s?O\.?\s?Box|PO\sBox|Postfach|Postbus|Boîte postale|Casella [Pp]ostale|Apartado(?: de [Cc]orreos)?)\s(?:No\.?\s?)?\d{1,6}(?:\s\d{2})?')]
-_LIVES = re.compile(rf"(?:address(?: is)?|adresse|dirección|indirizzo|lives? at|living at|resid\w+ at|deliver(?:ed)? to|send (?:it|them) to|wohnt|habite)[\s:]{{1,3}}((?:at\s)?\d{{1,5}}[a-z]?,?\s(?:[\w'.-]+\s){{1,4}}(?:{_EN})(?!\w))", re.I)
+_LIVES = re.compile(rf"(?:address(?: is)?|adresse|dirección|indirizzo|lives? at|living at|resid\w+ at|deliver(?:ed)? to|send (?:it|them) to|keys? at|wohnt|habite)[\s:]{{1,3}}((?:at\s)?\d{{1,5}}[a-z]?,?\s(?:[\w'.-]+\s){{1,4}}(?:{_EN}|{_LAND})(?!\w)(?:{_TOWNS})?)", re.I)
 
 
-@family(rf'\p{{Nd}}[A-Za-z]?(?:[-/]\p{{Nd}}{{1,4}})?,?{S}[^\n]{{0,90}}(?:{_EN})|(?:stra(?:ß|ss)e|str\.|gasse|platz|allee|ufer|damm|steig|weg|straat|laan|gracht|plein|kade|dijk|singel'
-        rf'|gatan|gata|vägen|väg|veien|vegen|gaten|vej|gade|stræde|katu|polku|kuja){S}\p{{Nd}}|(?:Am|An{S}der|Im|Auf{S}der|Zum|Zur){S}[A-ZÄÖÜ][^\n]{{1,60}}{S}\p{{Nd}}'
-        rf'|{_ROMANCE}{S}?[^\n]{{1,120}}{S}[^\n]{{0,3}}\p{{Nd}}|\p{{Nd}}[^\n]{{0,6}}{S}{_ROMANCE}{S}|ул|пр|пер|Box|Post|postale|Postale|Apartado|(?i:addres|direcci|indirizzo|live|living|resid|deliver|send|wohnt|habite)')
+@family(rf'\p{{Nd}}[A-Za-z]?(?:[-/]\p{{Nd}}{{1,4}})?,?{S}[^\n]{{0,90}}(?:{_EN}|{_LAND})|(?:[Ss]tra(?:ß|ss)e|[Ss]tr\.|[Gg]asse|[Pp]latz|[Aa]ll[eé]e?n?|[Uu]fer|[Dd]amm|[Ss]teig|[Ww]eg|[Rr]ing|straat|laan|gracht|plein|kade'
+        rf'|dijk|singel|gatan?|vägen|väg|veien|vegen|gaten|vej|[Gg]ade|stræde|grend[ae]n?|sti(?:en|gen)|kroken|lia|gränd(?:en)?|torget|baan|pad|boulevard|hof|stranda|haugen|flata|faret|roa|løkka|svingen|bakken|åsen|katu|polku|kuja){S}\p{{Nd}}|(?:Am|An{S}der|Im|Auf{S}der|Zum|Zur){S}[A-ZÄÖÜ][^\n]{{1,60}}{S}\p{{Nd}}'
+        rf'|{_ROMANCE}{S}?[^\n]{{1,120}}\p{{Nd}}|\p{{Nd}}[^\n]{{0,6}}{S}{_ROMANCE}{S}|ул|пр|пер|Box|Post|postale|Postale|Apartado|(?i:addres|direcci|indirizzo|live|living|resid|deliver|send|keys?{S}at|wohnt|habite)')
 def address(text: str) -> Iterator[Span]:
     "Street and number with what follows of unit, postcode and town; post boxes."
     for pattern in _STREETS:
