@@ -6,7 +6,7 @@
 __all__ = ['KEY', 'candidates', 'find', 'disjoint', 'privacy_key', 'pseudonym', 'spared', 'Tagger', 'PresidioTagger',
            'SpacyTagger', 'PrivacyConfig', 'replaced', 'replace_pii', 'scan']
 
-# %% ../../nbs/data/230_privacy.ipynb #32d846cd
+# %% ../../nbs/data/230_privacy.ipynb #c1f43d13
 import base64
 import hashlib
 import hmac
@@ -23,10 +23,10 @@ import pyarrow.compute as pc
 
 from ..core import Problem
 from . import numbers
-from .patterns import FAMILIES, TYPES, Span, fold
+from .patterns import ALONE, FAMILIES, TYPES, Span, fold
 from .records import Outcome
 
-# %% ../../nbs/data/230_privacy.ipynb #edfc61fd
+# %% ../../nbs/data/230_privacy.ipynb #3d6ef26e
 assert numbers  # its families are registered by importing it
 
 
@@ -35,9 +35,13 @@ def candidates(texts: pa.Array | pa.ChunkedArray,   # strings, nulls allowed
                ) -> dict[int, list[str]]:           # {row: families whose finder must look at it}, rows ascending
     "Which texts may contain what, asked in C++."
     out: dict[int, list[str]] = {}
-    for name in FAMILIES if families is None else families:
-        hit = pc.match_substring_regex(texts, FAMILIES[name][0])
-        for row in pc.indices_nonzero(hit).to_pylist(): out.setdefault(row, []).append(name)
+    names = list(FAMILIES if families is None else families)
+    for group in [[n for n in names if n not in ALONE], *([n] for n in names if n in ALONE)]:
+        rows = pc.indices_nonzero(pc.match_substring_regex(texts, '|'.join(f'(?:{FAMILIES[n][0]})' for n in group))) if group else pa.array([], pa.uint64())
+        some = texts.take(rows)
+        for name in group if len(rows) else ():
+            hit = rows if len(group) == 1 else rows.filter(pc.match_substring_regex(some, FAMILIES[name][0]))
+            for row in hit.to_pylist(): out.setdefault(row, []).append(name)
     return dict(sorted(out.items()))
 
 
@@ -195,7 +199,7 @@ def _named(texts: pa.Array, observers: pa.ChunkedArray) -> dict[int, str]:
     pairs = zip(range(len(who)), who, texts.to_pylist())
     return {i: o for i, o, t in pairs if o and t and (o in t or o.casefold() in t.casefold())}
 
-# %% ../../nbs/data/230_privacy.ipynb #b78769c4
+# %% ../../nbs/data/230_privacy.ipynb #90b729dc
 def replace_pii(records: pa.Table,       # SCHEMA of `mlproject.data.records`
                 config: PrivacyConfig = PrivacyConfig(),
                 tagger: Tagger | None = None,   # finds persons; None: only the record's own observer
@@ -226,10 +230,10 @@ def _column(records: pa.Table, column: str, config: PrivacyConfig, tagger: Tagge
     for row in rows:
         counts.update(s.type for s in found[row])
         new[row] = replaced(texts[row].as_py(), found[row], config, key)
-    for row in rows:    # what a replacement uncovers
-        while more := find(new[row], types=config.types):
-            counts.update(s.type for s in more)
-            new[row] = replaced(new[row], more, config, key)
+    while more := _patterns(pa.array([new[r] for r in rows], pa.string()), config):    # what a replacement uncovers
+        for i, spans in more.items():
+            counts.update(s.type for s in spans)
+            new[rows[i]] = replaced(new[rows[i]], spans, config, key)
     return (_put(texts, new) if new else texts), set(rows)
 
 
