@@ -169,7 +169,7 @@ def replaced(text: str, spans: Sequence[Span], config: PrivacyConfig, key: bytes
         at = s.end
     return ''.join([*out, text[at:]])
 
-# %% ../../nbs/data/230_privacy.ipynb #c95922ef
+# %% ../../nbs/data/230_privacy.ipynb #4a099214
 def _patterns(texts: pa.Array, config: PrivacyConfig) -> dict[int, list[Span]]:
     found = {row: find(texts[row].as_py(), names, config.types) for row, names in candidates(texts).items()}
     return {row: spans for row, spans in found.items() if spans}
@@ -197,7 +197,7 @@ def _named(texts: pa.Array, observers: pa.ChunkedArray) -> dict[int, str]:
     "Rows whose note contains the name of their own observer, of two words at least."
     who = [o if o and ' ' in o and len(o) > 5 else None for o in observers.to_pylist()]
     pairs = zip(range(len(who)), who, texts.to_pylist())
-    return {i: o for i, o, t in pairs if o and t and (o in t or o.casefold() in t.casefold())}
+    return {i: o for i, o, t in pairs if o and t and o in t}
 
 # %% ../../nbs/data/230_privacy.ipynb #90b729dc
 def replace_pii(records: pa.Table,       # SCHEMA of `mlproject.data.records`
