@@ -19,17 +19,17 @@ def folder_of(manifest # path of a manifest, or ploomber's wrapper of one
 # %% ../nbs/900_tasks.ipynb #e90917a5
 def ingest(product, data: str, label_column: str, photo_column: str, survey_species: int, survey_photos: int, seed: int,
            inputs, code):
-    "The survey, a folder of photos or a table -> records."
+    "The survey, or a folder of photos, a table, an archive, a package, a URL -> records."
     from mlproject.core import cpus, say
     from mlproject.data.records import Outcome, save_step
-    from mlproject.data.sources import load_source
+    from mlproject.data.loading import load_source
     from mlproject.data.survey import make_survey
     folder = folder_of(product)
     if data == 'survey':
         survey = make_survey(folder.parent/'survey', species=survey_species, photos=survey_photos, seed=seed, workers=cpus())
         data = survey/'occurrences.csv'
     given = lambda column: None if column == 'auto' else column
-    found = load_source(data, label_column=given(label_column), photo_column=given(photo_column))
+    found = load_source(data, folder.parent/'sources', label_column=given(label_column), photo_column=given(photo_column))
     for warning in found.counts['warnings']: say(warning)
     save_step(folder, Outcome(found.records, found.rejects, counts=found.counts), kind='records', photo_root=found.photo_root)
 
