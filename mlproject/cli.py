@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['app', 'DEMO', 'LESSONS_SKIP', 'parameters', 'checkout', 'product_folder', 'build', 'percent', 'summary',
-           'with_parameters', 'run', 'run_pipeline', 'environment_default', 'demo', 'demo_report', 'find_model',
-           'predict', 'lessons', 'doctor', 'run_all_lessons', 'notebooks', 'readme', 'lab', 'main']
+           'with_parameters', 'run', 'run_pipeline', 'environment_default', 'demo', 'demo_report', 'curate',
+           'curation_settings', 'find_model', 'predict', 'lessons', 'doctor', 'run_all_lessons', 'notebooks', 'readme',
+           'lab', 'main']
 
 # %% ../nbs/910_cli.ipynb #0aab834e
 import inspect, os, re, sys
@@ -139,6 +140,37 @@ def demo_report(out: Path # folder of the products
     rows = sorted(read_json(out/'evaluation'/'evaluation.json')['per_species'], key=lambda r: -r['f1'])
     line = lambda r: f"  {r['species']:<28} {r['f1']:.2f}   {r['n']} test photos"
     return '\n'.join(['', 'F1 of the species, best and worst three:', *map(line, rows[:3]), '  …', *map(line, rows[-3:])])
+
+# %% ../nbs/910_cli.ipynb #04d46838
+@app.command()
+def curate(sources: list[str] = typer.Argument(None, metavar='[SOURCE...]', help='Files, folders, URLs, databases; default: `sources` of env.yaml.'),
+           out: Path = typer.Option(Path('build/curation'), '--out', '-o', metavar='FOLDER', help='Where the products go.'),
+           only: str = typer.Option(None, '--only', metavar='STEP,…', help='Only these steps, e.g. dedup,privacy.'),
+           plan: bool = typer.Option(False, '--plan', help='Try a sample; say what would run and what it would take. Nothing is written.'),
+           workers: int = typer.Option(0, '--workers', min=0, help='Processes; 0: one a core.'),
+           ray: bool = typer.Option(False, '--ray', help="On Daft's Ray runner (RAY_ADDRESS, or a local one)."),
+           delete_intermediates: bool = typer.Option(False, '--delete-intermediates', help='Delete the records of a pass as the next one goes through them.')):
+    "Take sources through the nine data steps. A killed run goes on, what has not changed is not done again."
+    from mlproject.core import cpus
+    given, config = curation_settings(sources, only)
+    if plan:
+        from mlproject.data.planning import plan as estimate
+        for line in estimate(given, out, config, workers=workers or cpus()).lines(): typer.echo(line)
+        return
+    from mlproject.data.curation import curate as run_curation
+    made = run_curation(given, out, config, workers=workers or cpus(), ray=ray, keep_intermediates=not delete_intermediates)
+    for s in made.funnel(): typer.echo(f"{s['step']:<12}{s['rows']:>12,} in {s['kept']:>12,} out  " + ', '.join(f'{n:,} {rule}' for rule, n in s['rules'].items()))
+    typer.echo(f"{made.manifest['rows']:,} records in {out}/records, ledger in {out}/rejects")
+
+def curation_settings(sources: list[str] | None, only: str | None) -> tuple: # sources, CurationConfig
+    "What was typed, and what env.yaml says where nothing was."
+    import yaml
+    from mlproject.data.passes import config_of
+    try: env = yaml.safe_load((checkout()/os.environ.get('PLOOMBER_ENV_FILENAME', 'env.yaml')).read_text(encoding='utf-8'))
+    except Problem: env = {}
+    given = list(sources or env.get('sources') or [])
+    if not given: raise Problem('no sources: name files, folders or URLs, or list them under `sources` in env.yaml')
+    return given, config_of((env.get('curation') or {}) | (dict(only=[s.strip() for s in only.split(',')]) if only else {}))
 
 # %% ../nbs/910_cli.ipynb #62a0ea31
 def find_model(model: str | None # what `--model` was given: folder, models:/name@alias, or None

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TEMPORARY', 'MANIFEST', 'OURS', 'one_line', 'Problem', 'say', 'digest', 'digest_file', 'write_atomic', 'write_json',
-           'read_json', 'walk', 'fingerprint', 'versions', 'cpus', 'environment', 'git_commit', 'locked',
-           'write_shards', 'read_manifest', 'iter_shards', 'read_shards', 'write_folder', 'verify_folder', 'progress']
+           'read_json', 'walk', 'fingerprint', 'fingerprints', 'versions', 'cpus', 'environment', 'git_commit',
+           'locked', 'parquet_bytes', 'write_shards', 'finish_shards', 'read_manifest', 'read_part', 'iter_shards',
+           'read_shards', 'write_folder', 'verify_folder', 'progress']
 
 # %% ../nbs/000_core.ipynb #b5c55088
 import contextlib, errno, hashlib, json, os, platform, secrets, sys, unicodedata
@@ -132,6 +133,12 @@ def fingerprint(
     else: found = [(os.path.basename(path), _stat(path))]
     return digest('\n'.join(f'{name}\0{s}' for name, s in sorted(found)))
 
+def fingerprints(entries: list | str = ()) -> str:  # of `sources` in env.yaml: paths, or dicts with a path
+    "Cheap digest of several sources; what is not on this machine counts by its name alone."
+    if isinstance(entries, str): entries = [e.strip() for e in entries.split(',') if e.strip()]
+    where = [str(e.get('path') or '') if isinstance(e, dict) else str(e) for e in entries]
+    return digest([[e, fingerprint(w)] for e, w in zip(entries, where)])
+
 def _stat(e: os.DirEntry | str | Path) -> str:
     "Size and modification time, or a word for a link that leads nowhere."
     try: s = e.stat() if isinstance(e, os.DirEntry) else os.stat(e)
@@ -199,7 +206,7 @@ def _cut(tables: Iterable, rows: int) -> Iterator:
     if rest is None: raise Problem('nothing to write: not even an empty table that tells the columns')
     yield rest.combine_chunks()
 
-def _parquet(table: Any) -> bytes:
+def parquet_bytes(table: Any) -> bytes:
     "The bytes of one shard, a function of its rows alone."
     import pyarrow as pa, pyarrow.parquet as pq
     sink = pa.BufferOutputStream()
@@ -217,16 +224,25 @@ def write_shards(
     "Replace `folder` by a complete shard set; until then it has no manifest."
     with locked(folder) as folder:
         _begin(folder)
-        shards, rows, schema = [], 0, None
+        shards, schema = [], None
         for i, table in enumerate(_cut(tables, rows_per_shard)):
-            data = _parquet(table)
+            data = parquet_bytes(table)
             write_atomic(folder / f'part-{i:05d}.parquet', data)
             shards.append(dict(name=f'part-{i:05d}.parquet', rows=table.num_rows, bytes=len(data), digest=digest(data)))
-            rows, schema = rows + table.num_rows, {f.name: str(f.type) for f in table.schema}
+            schema = {f.name: str(f.type) for f in table.schema}
         for stale in set(folder.glob('part-*.parquet')) - {folder / s['name'] for s in shards}: stale.unlink()
-        made = dict(kind=kind, rows=rows, schema=schema, shards=shards, digest=digest([s['digest'] for s in shards]),
-                    meta=meta or {}, versions=versions('mlproject', 'pyarrow') | {'python': platform.python_version()})
-        write_json(folder / MANIFEST, made)
+        return finish_shards(folder, shards, schema, kind=kind, meta=meta)
+
+def finish_shards(
+    folder: Path,
+    shards: list[dict],  # name, rows, bytes and digest of each file, in order
+    schema: dict[str, str],  # column -> type
+    *, kind: str, meta: dict | None = None,
+) -> dict:  # the manifest
+    "Make a shard set complete: its manifest, written last."
+    made = dict(kind=kind, rows=sum(s['rows'] for s in shards), schema=schema, shards=shards, digest=digest([s['digest'] for s in shards]),
+                meta=meta or {}, versions=versions('mlproject', 'pyarrow') | {'python': platform.python_version()})
+    write_json(folder / MANIFEST, made)
     return made
 
 def _begin(folder: Path) -> None:
@@ -249,12 +265,15 @@ def _checked(folder: Path, part: dict) -> bytes:
         raise Problem(f"{folder / part['name']} is not the file that was written (changed or damaged): make it again")
     return data
 
+def read_part(folder: str | Path, part: dict, columns: list[str] | None = None) -> Any:
+    "One shard (an entry of a manifest) as a pyarrow Table; `Problem` when it is not the one that was written."
+    import pyarrow as pa, pyarrow.parquet as pq
+    table = pq.read_table(pa.BufferReader(_checked(Path(folder), part)), columns=columns)
+    return table if columns is None else table.select(columns)
+
 def iter_shards(folder: str | Path, columns: list[str] | None = None) -> Iterator:
     "The shards of a set one by one as pyarrow Tables, each checked against the manifest."
-    import pyarrow as pa, pyarrow.parquet as pq
-    for part in read_manifest(folder)['shards']:
-        table = pq.read_table(pa.BufferReader(_checked(Path(folder), part)), columns=columns)
-        yield table if columns is None else table.select(columns)
+    for part in read_manifest(folder)['shards']: yield read_part(folder, part, columns)
 
 def read_shards(
     folder: str | Path,  # a complete shard set

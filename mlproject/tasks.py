@@ -17,36 +17,47 @@ def folder_of(manifest # path of a manifest, or ploomber's wrapper of one
     return Path(str(manifest)).parent
 
 # %% ../nbs/900_tasks.ipynb #e90917a5
-def ingest(product, data: str, label_column: str, photo_column: str, survey_species: int, survey_photos: int, seed: int,
-           inputs, code):
-    "The survey, or a folder of photos, a table, an archive, a package, a URL -> records."
+def ingest(product, data: str, sources: list | str, label_column: str, photo_column: str, survey_species: int, survey_photos: int, seed: int,
+           inputs, more, code):
+    "The survey, a folder of photos or a table, and whatever further sources there are -> records."
     from mlproject.core import cpus, say
+    from mlproject.data.loading import load_source, load_sources
     from mlproject.data.records import Outcome, save_step
-    from mlproject.data.loading import load_source
     from mlproject.data.survey import make_survey
     folder = folder_of(product)
+    given = lambda column: None if column == 'auto' else column
+    further = [s.strip() for s in sources.split(',') if s.strip()] if isinstance(sources, str) else sources
     if data == 'survey':
         survey = make_survey(folder.parent/'survey', species=survey_species, photos=survey_photos, seed=seed, workers=cpus())
-        data = survey/'occurrences.csv'
-    given = lambda column: None if column == 'auto' else column
-    found = load_source(data, folder.parent/'sources', label_column=given(label_column), photo_column=given(photo_column))
+        found = load_sources([str(survey/'occurrences.csv'), str(survey/'notes.jsonl'), *further], folder.parent/'sources')
+    elif further: found = load_sources([dict(path=data, label_column=given(label_column), photo_column=given(photo_column)), *further], folder.parent/'sources')
+    else: found = load_source(data, folder.parent/'sources', label_column=given(label_column), photo_column=given(photo_column))
     for warning in found.counts['warnings']: say(warning)
     save_step(folder, Outcome(found.records, found.rejects, counts=found.counts), kind='records', photo_root=found.photo_root)
 
 # %% ../nbs/900_tasks.ipynb #d521ce04
-def curate(product, upstream, min_side: int, near_threshold: int, burst_seconds: int, code):
-    "Records -> records whose photos can be used, a side-car of what is known of each photo, and groups that belong together."
-    from mlproject.data.curation import CurationConfig, curate
-    from mlproject.data.records import load_step, save_step
+def curate(product, upstream, min_side: int, near_threshold: int, burst_seconds: int, curation: dict, code):
+    "Records -> the nine steps -> records whose photos can be used, a side-car of what is known of each photo, and groups that belong together."
+    import pyarrow as pa, pyarrow.compute as pc
+    from mlproject.core import cpus
+    from mlproject.data.curation import curate
+    from mlproject.data.examples import examples
+    from mlproject.data.passes import config_of
+    from mlproject.data.records import Outcome, account, load_step, save_step
     raw = load_step(folder_of(upstream['ingest']))
-    config = CurationConfig(min_side=min_side, near_threshold=near_threshold, burst_seconds=burst_seconds)
-    outcome, looks = curate(raw.records, raw.photo_root, config=config)
+    photos = dict(min_side=min_side, near_threshold=near_threshold, burst_seconds=burst_seconds)
+    config = config_of(curation | dict(photos=photos | curation.get('photos', {})))
+    made = curate(raw.folder, folder_of(product).parent/'curation', config, workers=cpus(), photos=raw.photo_root)
+    last, looks = examples(made.records(), made.looks(), config.photos, places=made.exact())
+    left = made.rejects()
+    rejects = pa.concat_tables([left.filter(pc.not_equal(left['step'], 'ingest')), last.rejects])
+    outcome = account(raw.records.num_rows, Outcome(last.records, rejects, made.merged(), made.counts() | last.counts), 'curate')
     save_step(folder_of(product), outcome, kind='curated', photo_root=raw.photo_root, looks=looks)
 
 # %% ../nbs/900_tasks.ipynb #c010037c
 def split(product, upstream, validation: float, test: float, honour_given: bool, seed: int, code):
     "Curated records -> which one is for training, validation, test; groups stay together."
-    from mlproject.data.curation import with_groups
+    from mlproject.data.examples import with_groups
     from mlproject.data.records import load_step, save_step
     from mlproject.data.splits import assign_splits
     curated = load_step(folder_of(upstream['curate']))

@@ -1,158 +1,184 @@
-"Curation of whole folders: planted faults found, good photos kept, every record accounted for."
-import multiprocessing
-import os
-import subprocess
-import sys
+"The nine steps together: every record accounted for, only what changed is done again, a killed run ends as an undisturbed one."
+import json, os, random, signal, subprocess, sys, time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings, strategies as st
 
-from mlproject.core import Problem
-from mlproject.data.curation import LOOKS, STEPS, CurationConfig, check_schema, curate, examine_photos, with_groups
-from mlproject.data.records import Outcome, records_table
-from mlproject.data.survey import make_survey
+os.environ.setdefault('MLPROJECT_PRIVACY_KEY', 'a key for the tests, no secret')
 
-PHOTOS = Path(os.environ.get('MLPROJECT_SHARED_DATA') or Path(__file__).resolve().parents[2] / 'shared' / 'data') / 'photos'
+from mlproject.core import MANIFEST, Problem, digest_file, read_manifest, walk, write_shards
+from mlproject.data.curation import curate
+from mlproject.data.passes import STEPS, CurationConfig, check_ids, config_of, doubled_ids
+from mlproject.data.planning import count_rows, plan
+from mlproject.data.records import records_table
+from mlproject.data.shards import NOTES
 
+WORDS = ('fox badger river morning dusk reeds path fence hedge snow owl call track den young adult slope oak bramble stream bank crossed waited listened '
+         'turned slowly heron marsh ridge cloud frost willow grass stone bridge road field barn lamp shadow feather antler').split()
+LOCAL = CurationConfig(persons=False)
 
-def photo(seed):
-    rng = np.random.default_rng(seed)
-    img = cv2.resize(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8), (120, 90), interpolation=cv2.INTER_NEAREST)
-    return cv2.imencode('.jpg', img)[1].tobytes()
+def note(rng): return ' '.join(rng.choices(WORDS, k=40)) + '.'
 
+def rows(n, start=0, **more):
+    rng = random.Random(start)
+    return [dict(occurrenceID=f'r{i:05d}', occurrenceRemarks=note(rng), scientificName='Vulpes vulpes', eventDate='2024-05-01T06:00:00Z', **more) for i in range(start, start + n)]
+
+def write(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(''.join(json.dumps(r) + '\n' for r in rows))
+    return str(path)
+
+def files(out): return {n: digest_file(e.path) for n, e in walk(out) if n.split('/')[0] in ('records', 'rejects', 'tokens', 'between', 'tokenizer.json', MANIFEST)}
+
+def balanced(made):
+    m = made.manifest
+    assert m['loaded']['rows'] + m['loaded']['rejected'] == m['rows'] + made.rejects().num_rows + made.merged()
 
 @pytest.fixture
-def folder(tmp_path):
-    for i in range(12): (tmp_path / f'{i}.jpg').write_bytes(photo(i))
-    return tmp_path
+def sources(tmp_path):
+    first = rows(300)
+    for i, text in enumerate(('Write to anna.keller@example.org today.', 'Her card is 4539 1488 0343 6467.', '<b>bold</b> and <i>sloped</i>')): first[i]['occurrenceRemarks'] += ' ' + text
+    copies = [dict(r, occurrenceID='c' + r['occurrenceID']) for r in first[100:120]]
+    edited = [dict(r, occurrenceID='e' + r['occurrenceID'], occurrenceRemarks=r['occurrenceRemarks'] + ' Again.') for r in first[130:140]]
+    bad = tmp_path/'b.jsonl'
+    write(bad, copies + edited)
+    bad.write_text(bad.read_text() + '{"occurrenceID": broken\n')
+    return [write(tmp_path/'a.jsonl', first), str(bad)]
 
+def test_copies_leave_personal_data_is_gone_and_every_record_is_accounted_for(sources, tmp_path):
+    made = curate(sources, tmp_path/'out', LOCAL, workers=1)
+    balanced(made)
+    rules = made.rejects().group_by('rule').aggregate([('rule', 'count')]).to_pylist()
+    assert {r['rule']: r['rule_count'] for r in rules} == dict(same_text=20, near_text=10, bad_json=1)
+    texts = ' '.join(t for t in made.records()['occurrenceRemarks'].to_pylist())
+    assert '@' not in texts and '4539' not in texts and '<b>' not in texts and '<EMAIL>' in texts and '<CARD>' in texts
+    assert made.manifest['products'].keys() >= {'records', 'rejects', 'clusters', 'tokens', 'enrichment/season/1'}
 
-def rows(n=12, **more): return [dict(occurrenceID=f'r{i:02d}', scientificName=f'Species {"ab"[i % 2]}', associatedMedia=f'{i}.jpg', **more) for i in range(n)]
+def test_one_and_two_processes_make_the_same(sources, tmp_path):
+    one, two = (curate(sources, tmp_path/f'out{n}', LOCAL, workers=n) for n in (1, 2))
+    assert one.manifest == two.manifest and files(one.folder) == files(two.folder)
 
+def test_intermediates_can_be_deleted_on_the_way_and_the_result_is_the_same(sources, tmp_path):
+    kept, lean = (curate(sources, tmp_path/f'out{k}', LOCAL, workers=1, keep_intermediates=k) for k in (True, False))
+    assert files(kept.folder) == files(lean.folder)
+    assert not [p for n in ('loaded', 'first', 'second') for p in (lean.folder/n).glob('part*')]
+    before = files(lean.folder)
+    curate(sources, lean.folder, LOCAL, workers=1, keep_intermediates=False)
+    assert files(lean.folder) == before and not list((lean.folder/'loaded').glob('part*'))
 
-def rules(outcome): return {r['occurrenceID']: r['rule'] for r in outcome.rejects.to_pylist()}
+def test_a_new_source_costs_its_own_records_only(sources, tmp_path):
+    curate(sources, tmp_path/'out', LOCAL, workers=1)
+    stamps = lambda: {p.name: p.stat().st_mtime_ns for p in (tmp_path/'out'/'first'/NOTES).glob('*')}
+    before = stamps()
+    made = curate([sources[0], write(tmp_path/'n.jsonl', rows(50, 5000)), sources[1]], tmp_path/'out', LOCAL, workers=1)
+    balanced(made)
+    assert {n for n, t in stamps().items() if before.get(n) != t} == stamps().keys() - before.keys() and len(stamps()) == 3
+    fresh = curate([sources[0], str(tmp_path/'n.jsonl'), sources[1]], tmp_path/'fresh', LOCAL, workers=1)
+    assert files(made.folder) == files(fresh.folder)
 
+def test_a_changed_threshold_leaves_the_passes_before_it_alone(sources, tmp_path):
+    curate(sources, tmp_path/'out', LOCAL, workers=1)
+    stamp = lambda n: [p.stat().st_mtime_ns for p in sorted((tmp_path/'out'/n/NOTES).glob('*'))]
+    before = {n: stamp(n) for n in ('first', 'second')}
+    curate(sources, tmp_path/'out', config_of(dict(persons=False, formats=dict(edits=1))), workers=1)
+    assert stamp('first') == before['first'] and stamp('second') != before['second']
 
-def test_one_bad_photo_does_not_harm_those_looked_at_with_it(folder):
-    (folder / '3.jpg').write_bytes(photo(3)[:300])
-    (folder / '4.jpg').write_bytes(b'')
-    outcome, looks = curate(records_table(rows()), folder)
-    assert rules(outcome) == {'r03': 'truncated', 'r04': 'empty'} and outcome.records.num_rows == 10
-    assert looks.num_rows == 12 and looks['group'].null_count == 2
+def test_what_was_lost_outside_the_passes_is_made_again(sources, tmp_path):
+    made = curate(sources, tmp_path/'out', LOCAL, workers=1)
+    before = files(made.folder)
+    import shutil
+    shutil.rmtree(next((made.folder/'index'/'shards').iterdir()))
+    next((made.folder/'tokens').glob('*.tokens')).unlink()
+    next((made.folder/'tokens').glob('part-*.json')).unlink()
+    curate(sources, made.folder, LOCAL, workers=1)
+    assert files(made.folder) == before
 
+def test_only_some_steps(sources, tmp_path):
+    made = curate(sources, tmp_path/'out', CurationConfig(only=('quality', 'dedup')), workers=1)
+    balanced(made)
+    steps = [s['step'] for s in made.funnel()]
+    assert 'quality' in steps and 'near' in steps and not {'cleaning', 'privacy', 'formats', 'tokens'} & set(steps)
+    assert 'anna.keller@example.org' in ' '.join(made.records()['occurrenceRemarks'].to_pylist())
 
-def test_the_copy_in_the_given_test_set_stays(folder):
-    (folder / '2.jpg').write_bytes(photo(0))
-    given = rows()
-    given[0]['givenSplit'], given[2]['givenSplit'] = 'train', 'test'
-    assert rules(curate(records_table(given), folder)[0]) == {'r00': 'duplicate'}
+def test_an_id_that_comes_twice_is_kept_once(tmp_path):
+    made = curate([write(tmp_path/'a.jsonl', rows(40)), write(tmp_path/'b.jsonl', [dict(r, occurrenceRemarks=note(random.Random(9 + i))) for i, r in enumerate(rows(5, 10))])], tmp_path/'out', LOCAL, workers=1)
+    balanced(made)
+    ids = made.records()['occurrenceID'].to_pylist()
+    assert len(ids) == len(set(ids))
 
+@given(st.lists(st.sampled_from('abcde'), max_size=12))
+def test_within_a_shard_the_first_of_an_id_stays(ids):
+    out = check_ids(records_table(dict(occurrenceID=i, occurrenceRemarks=str(k)) for k, i in enumerate(ids)))
+    assert out.records['occurrenceID'].to_pylist() == list(dict.fromkeys(ids)) and out.rejects.num_rows == len(ids) - len(set(ids))
 
-def test_one_photo_under_two_names_is_believed_under_neither(folder):
-    (folder / '1.jpg').write_bytes(photo(0))
-    outcome, _ = curate(records_table(rows()), folder)
-    assert rules(outcome) == {'r00': 'conflicting_labels', 'r01': 'conflicting_labels'}
-    assert 'Species a, Species b' in outcome.rejects['detail'][0].as_py()
+def test_the_first_shard_keeps_an_id_that_several_have(tmp_path):
+    write_shards(tmp_path/'s', records_table(dict(occurrenceID=i, occurrenceRemarks=str(k)) for k, i in enumerate('abcadbea')), kind='records', rows_per_shard=3)
+    found = doubled_ids(tmp_path/'s').to_pylist()
+    assert {(r['occurrenceID'], r['part']) for r in found} == {('a', 'part-00001.parquet'), ('b', 'part-00001.parquet'), ('a', 'part-00002.parquet')}
 
+def test_a_shard_set_is_used_where_it_is(tmp_path):
+    write_shards(tmp_path/'s', records_table(rows(60)), kind='records', rows_per_shard=25)
+    made = curate(tmp_path/'s', tmp_path/'out', LOCAL, workers=1, keep_intermediates=False)
+    balanced(made)
+    assert len(list((tmp_path/'s').glob('part*'))) == 3 and not (tmp_path/'out'/'loaded').exists()
 
-def test_the_same_pixels_in_another_file_are_a_duplicate(folder):
-    data = (folder / '0.jpg').read_bytes()
-    (folder / '2.jpg').write_bytes(data[:2] + b'\xff\xfe\x00\x06note' + data[2:])
-    assert rules(curate(records_table(rows()), folder)[0]) == {'r02': 'duplicate'}
+@pytest.mark.parametrize('given, told', [(dict(only=['dedupe']), "no step 'dedupe'"), (dict(only=[]), 'no step to run'), (dict(qualities={}), "no 'qualities': did you mean 'quality'"),
+                                         (dict(texts=dict(bands=1000)), 'bands=1000; 1 to 99 allowed'), (dict(texts=3), 'needed: keys and values'), (dict(persons='yes'), 'needed: bool')])
+def test_wrong_settings_are_one_line(given, told):
+    with pytest.raises(Problem, match=told): config_of(given)
 
+def test_sources_without_a_record_are_one_line(tmp_path):
+    (tmp_path/'bad.jsonl').write_text('{"occurrenceRemarks": \n')
+    with pytest.raises(Problem, match='no usable record'): curate([str(tmp_path/'bad.jsonl')], tmp_path/'out', LOCAL)
+    with pytest.raises(Problem, match='does not exist'): curate([str(tmp_path/'absent.csv')], tmp_path/'out', LOCAL)
 
-def test_bursts_and_near_duplicates_share_a_group(folder):
-    given = rows()
-    for i in (0, 2, 4): given[i] |= dict(locationID='camera', eventDate=f'2024-05-03T06:12:{10 + i}Z')
-    (folder / '6.jpg').write_bytes(cv2.imencode('.jpg', cv2.flip(cv2.imdecode(np.frombuffer(photo(4), np.uint8), 1), 1))[1].tobytes())
-    outcome, looks = curate(records_table(given), folder)
-    group = dict(zip(outcome.records['occurrenceID'].to_pylist(), with_groups(outcome.records, looks)['group'].to_pylist()))
-    assert len({group[f'r0{i}'] for i in (0, 2, 4, 6)}) == 1 and len(set(group.values())) == 9
+def test_two_runs_in_one_folder_do_not_mix(sources, tmp_path):
+    from mlproject.core import locked
+    with locked(tmp_path/'out'), pytest.raises(Problem, match='being written by another process'): curate(sources, tmp_path/'out', LOCAL)
 
+def test_a_plan_counts_and_leaves_nothing_behind(sources, tmp_path):
+    told = plan(sources, tmp_path/'out', LOCAL, sample=100)
+    assert told.rows == 331 and told.sample == 50 + 30  # the second source has no more
+    assert told.seconds > 0 and not (tmp_path/'out').exists()
+    assert any('331 records: about' in line for line in told.lines())
+    assert count_rows(tmp_path/'absent') is None
 
-def test_a_twice_used_id_leaves_one_record_whatever_the_order(folder):
-    twice = records_table([*rows(3), dict(rows(1)[0], scientificName='Species c')])
-    kept = [check_schema(t).records for t in (twice, twice.take([3, 2, 1, 0]))]
-    assert kept[0].sort_by('occurrenceID').equals(kept[1].sort_by('occurrenceID')) and kept[0].num_rows == 3
-    assert curate(twice, folder)[0].rejects['rule'].to_pylist() == ['duplicate_id']
+RUN = '''
+import sys
+from mlproject.data.curation import curate
+from mlproject.data.passes import CurationConfig
+from mlproject.data.units import LoadConfig
+if __name__ == '__main__': curate(sys.argv[2:], sys.argv[1], CurationConfig(persons=False), workers=2, keep_intermediates=False, loading=LoadConfig(rows=100), ray={ray})
+'''
 
+def start(tmp_path, out, sources, ray=False):
+    (tmp_path/'run.py').write_text(RUN.format(ray=ray))
+    env = os.environ | dict(PYTHONPATH=str(Path(__file__).parent.parent))
+    return subprocess.Popen([sys.executable, str(tmp_path/'run.py'), str(out), *sources], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-def test_identical_rows_count_one_by_one(folder):
-    outcome, _ = curate(records_table([*rows(3), *rows(1), *rows(1)]), folder)
-    assert outcome.records.num_rows == 3 and outcome.rejects['rule'].to_pylist() == ['duplicate_id'] * 2
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(sources, tmp_path):
+    p = start(tmp_path, tmp_path/'whole', sources)
+    assert p.wait() == 0, p.stderr.read()
+    rng, kills = random.Random(1), 0
+    progress = lambda: sum(1 for _ in (tmp_path/'killed').rglob('*') if True) if (tmp_path/'killed').exists() else 0
+    while kills < 8:
+        p, until = start(tmp_path, tmp_path/'killed', sources), progress() + rng.randint(1, 25)
+        while progress() < until and p.poll() is None: time.sleep(.005)
+        time.sleep(rng.uniform(0, .3))
+        p.send_signal(signal.SIGKILL)
+        if p.wait() == 0: break
+        kills += 1
+    p = start(tmp_path, tmp_path/'killed', sources)
+    assert kills >= 3 and p.wait() == 0, p.stderr.read()
+    assert files(tmp_path/'whole') == files(tmp_path/'killed')
 
-
-def test_when_nothing_is_left_the_reasons_are_told(tmp_path):
-    with pytest.raises(Problem, match='no record is left of 3: 3 missing'): curate(records_table(rows(3)), tmp_path)
-    with pytest.raises(Problem, match='no record is left of 0'): curate(records_table([]), tmp_path)
-
-
-def test_a_step_that_loses_a_record_is_a_bug_that_shows(folder, monkeypatch):
-    monkeypatch.setattr('mlproject.data.curation.STEPS', (*STEPS, ('leaky', lambda records, looks, config: Outcome(records.slice(1)))))
-    with pytest.raises(AssertionError, match='leaky: 12 rows in'): curate(records_table(rows()), folder)
-
-
-def test_absolute_paths_and_odd_names_are_found(tmp_path):
-    (tmp_path / 'möwe & co').mkdir()
-    (odd := tmp_path / 'möwe & co' / 'a photo #1 (%20).jpg').write_bytes(photo(0))
-    (tmp_path / '1.jpg').write_bytes(photo(1))
-    names = [str(odd), 'möwe & co/a photo #1 (%20).jpg', '1.jpg']
-    looks = examine_photos(records_table([dict(occurrenceID=str(i), scientificName='x', associatedMedia=n) for i, n in enumerate(names)]), tmp_path)
-    assert looks['reason'].to_pylist() == [None] * 3 and looks.schema == LOOKS
-
-
-def test_batches_and_threads_do_not_change_what_is_seen(folder):
-    records = records_table(rows())
-    assert examine_photos(records, folder, threads=1, batch=2).equals(examine_photos(records, folder, threads=4, batch=100))
-
-
-def _in_another_process(folder): return examine_photos(records_table(rows()), folder).num_rows
-
-
-def test_it_works_in_a_spawned_process(folder):
-    with multiprocessing.get_context('spawn').Pool(1) as pool: assert pool.apply_async(_in_another_process, (str(folder),)).get(60) == 12
-
-
-def test_the_process_ends_by_itself_and_is_silent(folder):
-    code = f'''from mlproject.data.curation import curate
-from mlproject.data.records import records_table
-print(curate(records_table([dict(occurrenceID=str(i), scientificName="x", associatedMedia=f"{{i}}.jpg") for i in range(12)]), {str(folder)!r})[0].records.num_rows)'''
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, '12\n', '')
-
-
-@pytest.mark.parametrize('wrong', [dict(min_side=0), dict(contrast=2), dict(near_threshold=17), dict(burst_seconds=-1)])
-def test_a_wrong_threshold_is_named(wrong):
-    with pytest.raises(Problem, match=f'{next(iter(wrong))}=.* allowed'): CurationConfig(**wrong)
-
-
-def test_planted_faults_of_the_survey_are_found_and_nothing_else(tmp_path):
-    import pyarrow.parquet as pq
-    from mlproject.data.sources import load_source
-    survey = make_survey(tmp_path / 'survey', species=10, photos=20, seed=3)
-    records, _, root = load_source(survey / 'occurrences.csv')
-    outcome, looks = curate(records, root)
-    planted: dict = {}
-    copies = {}
-    for t in pq.read_table(survey / 'truth.parquet').to_pylist():
-        planted.setdefault(t['fault'], set()).add(t['occurrenceID'])
-        if t['fault'] == 'near_duplicate': copies[t['occurrenceID']] = t['duplicate_of']
-    found: dict = {}
-    for id_, rule in rules(outcome).items(): found.setdefault(rule, set()).add(id_)
-    for fault in ('blurred', 'black', 'truncated'): assert found[fault] == planted[fault]
-    assert len(found['duplicate']) + len(found.get('conflicting_labels', ())) >= len(planted['exact_duplicate'])
-    assert set(found) <= {'blurred', 'black', 'truncated', 'duplicate', 'conflicting_labels'}
-    near = dict(zip(looks['occurrenceID'].to_pylist(), looks['near'].to_pylist()))
-    pairs = [(a, b) for a, b in copies.items() if near[a] and near[b]]
-    assert pairs and all(near[a] == near[b] for a, b in pairs)
-
-
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason='the real photos are not here')
-@pytest.mark.parametrize('name,expected', [('monkeys10', {'duplicate': 68}), ('caltech101_animals', {})])
-def test_no_good_photo_of_the_real_ones_is_rejected(name, expected):
-    paths = sorted(p.relative_to(PHOTOS / name) for p in (PHOTOS / name).rglob('*') if p.suffix.lower() in ('.jpg', '.png'))
-    outcome, _ = curate(records_table([dict(occurrenceID=str(p), scientificName=p.parent.name, associatedMedia=str(p)) for p in paths]), PHOTOS / name)
-    assert outcome.rules() == expected
+@pytest.mark.slow
+def test_ray_makes_the_same(sources, tmp_path):
+    pytest.importorskip('ray')
+    for out, ray in (('local', False), ('ray', True)):
+        p = start(tmp_path, tmp_path/out, sources, ray)
+        assert p.wait() == 0, p.stderr.read()
+    assert files(tmp_path/'local') == files(tmp_path/'ray')

@@ -69,7 +69,8 @@ def test_no_group_straddles_two_splits(built):
 def test_rejected_records_stand_in_the_ledger_with_their_reason(built):
     out, _ = built
     raw, curated = load_step(out/'records'), load_step(out/'curated')
-    assert raw.records.num_rows == curated.records.num_rows + curated.rejects.num_rows
+    assert raw.records.num_rows == curated.records.num_rows + curated.rejects.num_rows + curated.meta['merged']
+    assert curated.meta['merged'] > 0  # notes that came alone found their photos
     truth = pq.read_table(out/'survey'/'truth.parquet').to_pandas()
     gone = dict(zip(curated.rejects['occurrenceID'].to_pylist(), curated.rejects['rule'].to_pylist()))
     for fault in ('truncated', 'black'):

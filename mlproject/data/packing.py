@@ -57,13 +57,14 @@ def _done(folder: Path, name: str, source: dict) -> dict | None:
 def write_part(
     records: pa.Table,  # with occurrenceID and the text
     folder: str | Path,
-    number: int,  # of this part, 0 to 99,999
+    number: int | str,  # of this part, 0 to 99,999; or its name
     tokenizer: Tokenizer,
     splits: pa.Table | None = None,  # occurrenceID, split
     text: str = 'occurrenceRemarks',  # the column to encode
 ) -> dict:  # what the part holds
     "Encode one shard of records and write it; a part that is done is left alone."
-    folder, name, split = Path(folder), f'part-{number:05d}.json', split_of(records, splits)
+    number = number if isinstance(number, str) else f'{number:05d}'
+    folder, name, split = Path(folder), f'part-{number}.json', split_of(records, splits)
     source = dict(content=_content(records, split, text), tokenizer=tokenizer.digest, text=text)
     if done := _done(folder, name, source): return done
     for stale in (MANIFEST, name): (folder / stale).unlink(missing_ok=True)  # from here on the folder is not complete
@@ -72,7 +73,7 @@ def write_part(
     for s, label in enumerate(SPLITS):
         rows = records.filter(pa.array(filled & (split == s)))
         made['counts'][label] = rows.num_rows
-        made['files'] += _write_split(folder, f'{label}-{number:05d}', rows, tokenizer, text) if rows.num_rows else []
+        made['files'] += _write_split(folder, f'{label}-{number}', rows, tokenizer, text) if rows.num_rows else []
     write_json(folder / name, made)
     return made
 
@@ -90,17 +91,18 @@ def _write_split(folder: Path, stem: str, rows: pa.Table, tokenizer: Tokenizer, 
 # %% ../../nbs/data/272_packing.ipynb #03eb7402
 def finish(
     folder: str | Path,
-    parts: int,  # how many there must be
+    parts: int | Iterable[str],  # how many there must be, or their names
     tokenizer: Tokenizer,
 ) -> dict:  # the manifest
     "Check that all parts are there and belong together, and write the manifest."
     folder, counts, tokens = Path(folder), {}, dict.fromkeys(SPLITS, 0)
-    wanted = {'tokenizer.json', *(f'part-{i:05d}.json' for i in range(parts))}
-    meta = dict(tokenizer=tokenizer.digest, size=tokenizer.size, end=tokenizer.end, dtype=tokenizer.dtype.str, parts=parts, counts=counts, tokens=tokens)
+    parts = [f'{i:05d}' for i in range(parts)] if isinstance(parts, int) else list(parts)
+    wanted = {'tokenizer.json', *(f'part-{i}.json' for i in parts)}
+    meta = dict(tokenizer=tokenizer.digest, size=tokenizer.size, end=tokenizer.end, dtype=tokenizer.dtype.str, parts=len(parts), counts=counts, tokens=tokens)
     with write_folder(folder, kind='tokens', meta=meta, fresh=False):
         tokenizer.save(folder / 'tokenizer.json')
-        for i in range(parts):
-            part = read_json(folder / f'part-{i:05d}.json')
+        for i in parts:
+            part = read_json(folder / f'part-{i}.json')
             if part['source']['tokenizer'] != tokenizer.digest: raise Problem(f'part {i} of {folder} was made with another tokenizer: make it again')
             for k, n in part['counts'].items(): counts[k] = counts.get(k, 0) + n
             for f in part['files']:
