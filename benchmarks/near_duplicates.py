@@ -181,7 +181,7 @@ def photos() -> None:
 
 
 KNOWN = [set(g.split()) for g in '''beaver/4 beaver/22|butterfly/1 butterfly/31|cougar_body/2 cougar_body/33|cougar_body/13 cougar_body/46|cougar_body/26 cougar_body/35
-cougar_face/24 cougar_face/37 cougar_face/61|crayfish/1 crayfish/23|crayfish/44 crayfish/51|dalmatian/50 dalmatian/61|flamingo/20 flamingo/49|gerenuk/1 gerenuk/19|gerenuk/4 gerenuk/25
+cougar_face/24 cougar_face/37 cougar_face/61 cougar_face/66|cougar_body/7 cougar_body/43|tick/2 tick/16|crayfish/1 crayfish/23|crayfish/44 crayfish/51|dalmatian/50 dalmatian/61|flamingo/20 flamingo/49|gerenuk/1 gerenuk/19|gerenuk/4 gerenuk/25
 hawksbill/28 hawksbill/40|hedgehog/1 hedgehog/10|ibis/76 ibis/79|kangaroo/15 kangaroo/25|kangaroo/35 kangaroo/50|llama/1 llama/10|lobster/1 lobster/4|mayfly/3 mayfly/14|nautilus/2 nautilus/38
 nautilus/20 nautilus/33|octopus/1 octopus/2 octopus/3 octopus/4 octopus/5 octopus/6|octopus/18 octopus/35|pigeon/2 pigeon/6|platypus/15 platypus/22 platypus/30|rhino/51 rhino/55|starfish/16 starfish/67
 starfish/13 starfish/79|rooster/29 rooster/48'''.replace('\n', '|').split('|')]  # looked at
