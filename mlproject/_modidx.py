@@ -696,6 +696,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mlproject.data.figures': { 'mlproject.data.figures._anywhere': ('data/figures.html#_anywhere', 'mlproject/data/figures.py'),
                                         'mlproject.data.figures._grams': ('data/figures.html#_grams', 'mlproject/data/figures.py'),
                                         'mlproject.data.figures._letters': ('data/figures.html#_letters', 'mlproject/data/figures.py'),
+                                        'mlproject.data.figures._mean_of_notes': ( 'data/figures.html#_mean_of_notes',
+                                                                                   'mlproject/data/figures.py'),
                                         'mlproject.data.figures._pairs_again': ( 'data/figures.html#_pairs_again',
                                                                                  'mlproject/data/figures.py'),
                                         'mlproject.data.figures.gram_figures': ( 'data/figures.html#gram_figures',
