@@ -33,7 +33,7 @@ PRESENT = [
     ('EMAIL', 'anna.weiss@example.org'), ('EMAIL', 'jörg@münchen.de'), ('EMAIL', "o'neil+trap@a-b.co.uk"), ('EMAIL', 'anna [at] example [dot] org'), ('EMAIL', 'x' * 80 + '@example.org'),
     ('EMAIL', 'anna＠example.org'), ('EMAIL', 'mailto:anna@example.org?subject=x'),
     ('PHONE', '+41 79 288 58 71'), ('PHONE', '+1 (555) 234-5678'), ('PHONE', '(555) 234-5678'), ('PHONE', '0171/2345678'), ('PHONE', '01 23 45 67 89'), ('PHONE', '079 288 58 71'),
-    ('PHONE', '0041 79 288 58 71'), ('PHONE', 'tel 288 58 71'), ('PHONE', '٠٧٩ ٢٨٨ ٥٨ ٧١'), ('PHONE', '+49 (0)30 1234567'), ('PHONE', '+7 (912) 345-67-89'), ('PHONE', '+1.2025550123'),
+    ('PHONE', '0041 79 288 58 71'), ('PHONE', 'tel 288 58 71'), ('PHONE', '٠٧٩ ٢٨٨ ٥٨ ٧١'), ('PHONE', '+49 (0)30 1234567'), ('PHONE', '+7 (912) 345-67-89'), ('PHONE', '+1.2025550123'), ('PHONE', 'counts 3 4 5 079 288 58 71'), ('PHONE', '12 14 15 18 20 22 24 26 28 30 32 555-234-5678'),
     ('IP', '81.6.41.7'), ('IP', '2001:db8::8a2e:370:7334'), ('IP', '::ffff:192.0.2.1'), ('IP', 'fe80::1%eth0'),
     ('CARD', '4111 1111 1111 1111'), ('CARD', '5555-5555-5555-4444'), ('CARD', '378282246310005'), ('IBAN', 'CH93 0076 2011 6238 5295 7'), ('IBAN', 'gb29nwbk60161331926819'),
     ('SSN', '536-90-4399'), ('NATIONAL_ID', '756.9217.0769.85'), ('NATIONAL_ID', '1 85 05 78 006 084 91'), ('NATIONAL_ID', '12345678Z'), ('NATIONAL_ID', 'NHS 943 476 5919'),
@@ -121,7 +121,7 @@ def test_disjoint_spans_cover_the_same_characters_without_overlap(raw):
 
 @pytest.mark.parametrize('text', [c * (1_000_000 // len(c)) for c in (
     'a', '1', '@', ' ', '(', 'a@', '1 ', '1-', '12 34 ', '1.', ':', 'a.', '@a.', '/', 'https://', '+1', '(1)', 'A ', '1 Aa ', 'Aa Aa ', 'weg 1', 'rue de la ', 'Calle A ', 'AB12', '123-45-', 'my house ', '1.23 ', 'IG: ', '::', 'a1:',
-    'tel ', '(at)', ' at a. ', '4111 1111 ', "1°1'", '@a.b@', 'x' * 64 + '@', '0 1 ', 'Box 1 ', '１', 'é1', '1 bis rue ', 'owner ', '[at', '.', '"@', 'www.', '%40', '0000-000')])
+    'tel ', '(at)', ' at a. ', '4111 1111 ', "1°1'", '@a.b@', 'x' * 64 + '@', '0 1 ', 'Box 1 ', '１', 'é1', '1 bis rue ', 'owner ', '[at', '.', '"@', 'www.', '%40', '0000-000', '01 ', ' (1) ', ' +1 ', '555-234 ', '0 12 ')])
 def test_a_megabyte_on_one_line_takes_no_time(text):
     records = note(text)
     start = time.process_time()

@@ -111,13 +111,13 @@ def _holds(text: str, groups: list, i: int, j: int, kinds: list) -> str | None:
         if _KINDS[kind](text[start:end]) and not (needs is None and i == j and _OTHER.search(words)): return kind
     return None
 
-# %% ../../nbs/data/229_numbers.ipynb #09bb29ca
+# %% ../../nbs/data/229_numbers.ipynb #e2b6a02a
 _LENGTHS = dict(re.findall(r'(\d+):([\d-]+)', '1:10 7:10 20:8-10 27:9 30:10 31:9 32:8-9 33:9 34:9 36:8-9 39:6-11 40:9 41:9 43:4-13 44:9-10 45:8 46:7-10 47:8 48:9 49:6-13 51:8-9 '
                            '52:10-11 54:10-11 55:10-11 56:9 57:8-10 60:8-10 61:9 62:8-12 63:8-10 64:8-10 65:8 66:8-9 81:9-10 82:8-10 84:8-10 86:9-11 90:10 91:10 92:9-10 94:9 98:10'))
 _CODES = re.compile(r'(?:1|7|2(?:0|7|[1-69]\d)|3(?:[0-469]|[578]\d)|4(?:[013-9]|2\d)|5(?:[1-8]|[09]\d)|6(?:[0-6]|[7-9]\d)|8(?:[1246]|[058]\d)|9(?:[0-58]|[679]\d))')
 _SEP = r'(?:\ ?[-./]\ ?\(?|\)\ ?[-./]?\ ?\(?|\ {1,2}\(?|\()'
 _DATE = r'(?<=\ )(?:\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./](?:19|20)\d\d|\d{1,3}\.\d{4,}|\d{1,2}:\d\d)'
-_PHONE = re.compile(rf'(?P<lead>\(?\+\ ?\(?|\((?=\d))?(?P<body>\d++(?:{_SEP}(?!{_DATE})\d++)*+\)?)(?P<ext>\s?(?:[xX]|[eE]xt\.?|[eE]xtension|\#)\s?\d{{1,6}}(?!\w))?(?![\w%°]|[.,]\d)', re.X)
+_PHONE = re.compile(rf'(?P<lead>\(?\+\ ?\(?|\((?=\d))?(?P<body>\d++(?:{_SEP}(?!{_DATE})\d++){{0,9}}+\)?)(?P<ext>\s?(?:[xX]|[eE]xt\.?|[eE]xtension|\#)\s?\d{{1,6}}(?!\w))?(?![\w%°]|[.,]\d)', re.X)
 _STRONG = re.compile(r'''\btel\b|\bt[eé]l[eé]f?|phone|\bph\b|mobil|\bmob\b|\bcell|handy|natel|\bfax|whats\ ?app|\bsms\b|hotline|\bdial|portable|celular|m[oó]vil|cellulare|komórk|puhelin|gsm\b|rufnummer
     |emergency|\b(?:call|ring|text|reach|contact|phone)\s(?:me|us|him|her|them|back|on|at)\b|\breach\b.{1,30}\bat\b|anruf|\bruf|appel(?:er|ez)|\bll[aá]m|chiam''', re.X)
 _WEAK = re.compile(r'(?:\b(?:[Cc]all|[Aa]sk|[Cc]ontact|[Rr]each|\w*owner|[Rr]anger|[Ww]arden|[Ff]armer|[Nn]eighbour|[Vv]olunteer|[Gg]uide|Mrs?|Ms|Dr)\b|@\S+ (?:or|and|,))'
@@ -126,6 +126,7 @@ _NOT = re.compile(r'''(?:\b(?:ring|band|tag|chip|pit|collar|cat|catal\w*|specime
     |order|sheet|museum|coll|herbarium|key|id|lat|lon|long|latitude|longitude|utm|easting|northing|grid|elev\w*|epsg|wing\w*|weights?|lengths?|version|seed|mvz|usnm|nhm\w*|zmb|orcid)
     (?:\s?(?:no|nr|num|number|code|id|tag|ids))?|\bno|\bnr|№|\#|grid\ \w\w)[\s.:\#=-]{0,3}$''', re.X)   # of lower-case text
 _GRID, _NO_DIGIT, _BREAK, _STOP = re.compile(r'\b[A-Z]{2} $'), re.compile(r'\D'), re.compile(r'[\d\n]|\. (?=[A-Z])'), re.compile(r'(?<=[a-z]{4})[.!?] ')
+_AGAIN = re.compile(r'(?<=\s)(?:0[1-9]|00[1-9]|[+(]|[2-9]\d\d[-.]\d{3}[-.]\d{4}|1[-.][2-9]\d\d[-.])')  # where in a longer run of numbers one may begin
 _GLUED, _DECIMAL = re.compile(r'\d[.,-]$'), re.compile(r'\d{1,3}\.\d{2,7}')
 _SAYS = re.compile(r'(?:tel|phone|mobil\w*|cell|fax|natel)\W{0,3}(?:no|nr|number)?\W*$', re.I)
 _UNIT = re.compile(r'\s?(?:mm|cm|m|km|m[²2]|g|kg|mg|ft|feet|in|hz|khz|ha|hpa|mb|s|min|h|ind|birds|individuals|steps)\b|\s?[°%]', re.I)
@@ -174,7 +175,7 @@ def _of_country(d: str) -> bool:
     low, _, high = _LENGTHS.get(m[0], '6-12').partition('-')
     return int(low) <= len(d) - m.end() <= int(high or low)
 
-# %% ../../nbs/data/229_numbers.ipynb #6c19e16c
+# %% ../../nbs/data/229_numbers.ipynb #62a2dbcd
 def _phones(text: str, start: int, end: int) -> Iterator[Span]:
     "Telephone numbers in a run; of one that goes on into something else, the groups that make a number."
     at = start
@@ -185,7 +186,7 @@ def _phones(text: str, start: int, end: int) -> Iterator[Span]:
         if _UNIT.match(text, m.end()): continue
         sign, body = m['lead'] or '', m['body']
         if sign[:1] == '(' and body.find(')') in (-1, len(body) - 1): sign, body, lead = sign[1:], body.removesuffix(')'), lead + 1  # "(tel. 079 …)"
-        if sign[:1] == '(' and body.count(')') > body.count('(') + 1: body = body.removesuffix(')')
+        if body.count(')') > body.count('(') + (sign[:1] == '('): body = body.removesuffix(')')
         stops, abroad, opened = _stops(body), '+' in sign, '(' if '(' in sign else ''
         words = _words(text, lead) if stops and not abroad else ''
         for stop in stops:
@@ -194,6 +195,10 @@ def _phones(text: str, start: int, end: int) -> Iterator[Span]:
                 at = m.end('ext') if whole and m['ext'] else m.start('body') + stop
                 yield Span(lead, at, 'PHONE')
                 break
+        else:
+            later = None if words == 'other' else _AGAIN.search(text, m.start() + 1, end)
+            if later is None: break
+            at = later.start()
 
 
 def _stops(body: str) -> list[int]:

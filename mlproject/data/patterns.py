@@ -187,7 +187,7 @@ def _one_sentence(text: str, first: tuple[int, int], second: tuple[int, int]) ->
     "Whether nothing that ends a sentence lies between two pieces of a text."
     return second[0] - first[1] < 80 and not re.search(r'[.!?]\s+[A-Z]|\n', text[first[1]:second[0] + 1])
 
-# %% ../../nbs/data/228_patterns.ipynb #a1a850fa
+# %% ../../nbs/data/228_patterns.ipynb #0e617c7b
 _CAP = r"(?:[A-ZÀ-ÞŁŠŽ][\w.'-]*|\d{1,3}(?:st|nd|rd|th))"
 _NAME = r"[A-ZÀ-ÞŁŠŽ][\w.'-]*"
 _LINK = r"(?:d[eou]s?|del|della|dell'|dei|da|la|las|los|le|les|l'|d'|van|von|der|den|het|zum|zur|y|e|i|of|the|al)"
@@ -239,8 +239,9 @@ def address(text: str) -> Iterator[Span]:
             for p in _NUMBERED:
                 if n := p.match(text, start): yield Span(*n.span(), 'ADDRESS')
         if start - last > 3 and (text[start - 1] == ' ' or text[start - 2:start] == 'д.'):
-            head = text[max(last, start - 90):start]
-            if (_ENDS.search(head, max(0, len(head) - 14)) or _STREET.search(head)) and (b := _BEFORE.search(head)) and (e := _BEHIND.match(text, start) or (b['box'] and m)):
-                yield Span(start - len(head) + b.start(), e.end(), 'ADDRESS')
+            low = max(last, start - 90)
+            if (_ENDS.search(text, max(low, start - 14), start) or _STREET.search(text, low, start)) and (b := _BEFORE.search(text, low, start)):
+                if b['box']: yield Span(b.start(), end, 'ADDRESS')
+                elif e := _BEHIND.match(text, start): yield Span(b.start(), e.end(), 'ADDRESS')
         last = end
     for m in _LIVES.finditer(text): yield Span(*m.span(1), 'ADDRESS')
