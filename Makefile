@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 RUN_ARGS = $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 .PHONY: help install run demo test test-lessons test-all lab export notebooks readme doctor coverage clean distclean wheel \
-	bench-main bench-real bench-speed bench-build bench-survey lock
+	bench-main bench-real bench-speed bench-build bench-survey bench-data bench-curation lock
 
 help:  ## this list
 	@echo "mlproject: from photos and field notes to a servable animal species classifier"
@@ -95,6 +95,22 @@ bench-build: export  ## a build with nothing to do against ploomber status
 	@$(BIN)/python benchmarks/noop_build.py
 bench-survey: export  ## how hard the survey is for a linear classifier
 	@$(BIN)/python benchmarks/survey_hardness.py
+
+bench-data: export  ## what each data step costs and reaches, on planted truth and on the real texts and photos
+	@$(BIN)/python benchmarks/load_text.py
+	@$(BIN)/python benchmarks/text_steps.py
+	@$(BIN)/python benchmarks/near_duplicates.py
+	@$(BIN)/python benchmarks/pii.py
+	@$(BIN)/python benchmarks/person_names.py
+	@$(BIN)/python benchmarks/formats.py
+	@$(BIN)/python benchmarks/enrichment.py
+	@$(BIN)/python benchmarks/annotators.py
+	@$(BIN)/python benchmarks/tokens.py
+# how many documents the nine steps are measured on: 10000000 takes about an hour and 30 GB of disk
+ROWS ?= 1000000
+bench-curation: export  ## the nine steps over ROWS documents of 1 KB: records/s, memory, disk
+	@$(BIN)/python benchmarks/curation.py $(ROWS) --publish
+	@$(BIN)/python benchmarks/curation.py $(ROWS) --steps all --publish
 
 TORCH_PACKAGES := ^(torch|torchvision|triton|nvidia-[a-z0-9-]*|cuda-[a-z]*)==
 lock: $(READY)  ## upgrade within pyproject.toml's bounds and write the lock files again

@@ -48,7 +48,7 @@ def test_every_record_is_accounted_for_and_no_photo_is_lost(notes, photo):
 @pytest.mark.parametrize('note', [
     'Two otters at the old bridge, one with a fish.', 'Depth <2 m, width >5 m & rising', '3 * 4 eggs = 12; nest #7', 'file_name_with_underscores.jpg', 'See https://example.org/obs/7?id=3 for photos.', 'R&D plot; [i] and [ii]',
     'A dog stole our cookies near the hide.', 'The warden said: please print this page of the log and keep it.', 'SÃO TOMÉ', 'Zoë saw a lynx near Rüti, 12 °C', '1 adult\n1 adult\n2 cubs', '5\' 12" N', 'Regards from the summit, where a chough stole lunch.',
-    'می\u200cخواهم', '👩\u200d🔬 ringing', 'Share of juveniles on the left bank: 40 %', 'Comments by the ranger: two cubs, one lame.', 'Lynx — “two cubs” … gone', '> 5 m away'])
+    'می\u200cخواهم', '👩\u200d🔬 ringing', 'Share of juveniles on the left bank: 40 %', 'Comments by the ranger: two cubs, one lame.', 'Lynx — “two cubs” … gone', "> 5 m away", "the ``Fellowship'' of the lynx and ``The Ring''"])
 def test_what_the_observer_wrote_stays(note): assert cleaned(note) == [note]
 
 

@@ -3,13 +3,14 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlproject.core import digest
-from mlproject.data.dedup import canonical, exact_duplicates, group_names, merge_groups, moment, near_groups, near_pairs
+from mlproject.data.dedup import aligned_agreement, canonical, edge_agreement, exact_duplicates, group_names, merge_groups, moment, near_groups, near_pairs
 from mlproject.looks import hamming, orientation_hashes, small_grey, tiny
 from mlproject.photos import read_photo
 
@@ -78,6 +79,35 @@ def test_no_photos_and_one_photo_have_groups_too():
     assert len(near_groups(np.zeros((0, 8), np.uint64))) == 0
     assert len(near_groups(np.zeros((1, 8), np.uint64), tinies=np.zeros((1, 16, 16), np.uint8))) == 1
     assert len(exact_duplicates([])) == 0
+
+
+@given(st.integers(0, 2**32))
+def test_a_tiny_photo_agrees_with_itself_in_any_light(seed):
+    photo = cv2.resize(np.random.default_rng(seed).integers(40, 200, (6, 6), dtype=np.uint8), (16, 16), interpolation=cv2.INTER_CUBIC)
+    assert edge_agreement(photo, photo * .5 + 10) == pytest.approx(1, abs=1e-3) and aligned_agreement(photo, photo) > .999
+    assert edge_agreement(photo, np.full((16, 16), 7, np.uint8)) == 0 == edge_agreement(photo[None], np.zeros((1, 16, 16), np.uint8))[0]
+
+
+def test_without_tinies_groups_are_those_of_the_hashes():
+    hashes = np.random.default_rng(0).integers(0, 2**64, (5, 8), dtype=np.uint64)
+    hashes[3, 0] = hashes[1, 4] ^ np.uint64(7)
+    assert sorted(Counter(near_groups(hashes, 4).tolist()).values()) == [1, 1, 1, 2]
+
+
+CHANGES = dict(half=lambda x: cv2.resize(x, None, fx=.5, fy=.5, interpolation=cv2.INTER_AREA), jpeg=lambda x: cv2.imdecode(cv2.imencode('.jpg', x, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], 1),
+               dark=lambda x: (x * .7).astype(np.uint8), mirrored=lambda x: x[:, ::-1].copy(), turned=lambda x: np.rot90(x).copy(), left=lambda x: x[:, round(.05 * x.shape[1]):],
+               all_sides=lambda x: x[(m := round(.05 * x.shape[0])):-m, (n := round(.05 * x.shape[1])):-n])
+
+
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason='the real photos are not here')
+def test_changed_copies_of_real_photos_are_found_and_strangers_stay_apart():
+    paths = sorted((PHOTOS / 'caltech101_animals').rglob('*.jpg'))[::60]
+    photos = [read_photo(p) for p in paths]
+    greys = [small_grey(change(p)) for change in (lambda x: x, *CHANGES.values()) for p in photos]
+    groups = near_groups(np.stack([orientation_hashes(g) for g in greys]), tinies=np.stack([tiny(g) for g in greys])).reshape(-1, len(paths))
+    found = {name: float((g == groups[0]).mean()) for name, g in zip(CHANGES, groups[1:])}
+    assert min(found.values()) >= .95, found
+    assert len(set(groups[0].tolist())) == len(paths)
 
 
 def _album(name):

@@ -27,7 +27,7 @@ def rules(notes, config=QualityConfig()): return {r['occurrenceID']: r['rule'] f
 
 @pytest.mark.parametrize('note', [
     'Otter', 'Lutra lutra, 1 ad.', 'two cubs', '♀ with 3 chicks', 'Roe deer x 2 @ 06:40', 'Fuchs, zwei Junge, am Bau hinter der Scheune.', '3 ad. 2 juv. feeding on carcass', 'Deer. Deer. Another deer!', 'キツネが森の中で見られました。', '昨天晚上在森林里看到了一只狐狸',
-    'ראינו שועל ביער', 'Heard only.', 'Tracks in fresh snow, stride 34 cm, heading NE towards the quarry', 'dead on road', '- 2 adults\n- 1 juvenile\n- scat on stone', 'Pica pica 2\nCorvus corax 1\nTurdus merula 4', 'Elevation 1200 ft, 45 °F.', 'No animals, battery 40 %', DOCUMENT])
+    'ראינו שועל ביער', 'Heard only.', 'Tracks in fresh snow, stride 34 cm, heading NE towards the quarry', 'dead on road', '- 2 adults\n- 1 juvenile\n- scat on stone', 'Pica pica 2\nCorvus corax 1\nTurdus merula 4', 'Elevation 1200 ft, 45 °F.', 'No animals, battery 40 %', '3... 2... 1... gone!', 'Photos at https://www.example.org/albums/72157675863392604/with/32395769751/the_whole_series_of_the_otters', DOCUMENT])
 def test_a_field_note_is_not_judged_like_a_web_page(note): assert rules([note]) == {}
 
 

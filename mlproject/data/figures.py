@@ -13,11 +13,19 @@ import pyarrow.compute as pc
 from .bytes import any_in, count_in, flat, hashed, keyed, later, line_bounds, lines, repeated, trimmed, words
 from .languages import decide, evidence
 
-# %% ../../nbs/data/208_figures.ipynb #ab31adc3
+# %% ../../nbs/data/208_figures.ipynb #5547dc0d
 def _letters(data: np.ndarray) -> np.ndarray: return ((data | 32) - np.uint8(97) < 26) | (data >= 128)  # bytes wrap around
 
 _PLACEHOLDER = r'(?i)^\W*(?:test(?:ing)?\d*|n/?a|none|null|nil|nan|no (?:comments?|notes?|remarks?|data)|not? applicable|unknown|undefined|asdf\w*|qwert\w*|x{2,}|todo|tbd|dummy|keine?|aucune?|ninguno|nessuno|blank|empty|-)\W*$'
 _SCRIPT = r'(?i)\bfunction\s*\w*\s*\(|\bvar \w+ ?=|document\.(?:getElementById|write|cookie)|window\.(?:on|location)|javascript|\$\(|</?script'
+
+def _mean_of_notes(data, offsets, found, n, characters) -> np.ndarray:
+    "Mean length of the words, addresses (anything with //) aside; 0 where less than 40 characters are left."
+    slash = np.flatnonzero((data[:-1] == 47) & (data[1:] == 47)) if len(data) else np.zeros(0, int)
+    address = np.unique(np.searchsorted(found.starts, slash, 'right') - 1)
+    row = np.searchsorted(found.bounds, address, 'right') - 1
+    left = characters - np.bincount(row, (found.ends - found.starts)[address], len(n))
+    return np.where(left < 40, 0, left / np.maximum(n - np.bincount(row, minlength=len(n)), 1))
 
 def word_figures(block: pa.Array, data: np.ndarray, offsets: np.ndarray) -> tuple[dict[str, np.ndarray], object, np.ndarray]:
     "Figures of the words of each row; the words; their hashes."
@@ -32,7 +40,7 @@ def word_figures(block: pa.Array, data: np.ndarray, offsets: np.ndarray) -> tupl
     beside[offsets[1:][size > 0] - 1] = False  # what follows is another note's
     spelt = np.logical_or.reduceat(letter, found.starts) if len(found.starts) else np.zeros(0, bool)
     alphabetic, mean = np.diff(np.r_[0, np.cumsum(spelt)][found.bounds]), characters / of
-    figures = dict(words=n, letters=any_in(letter, offsets) + any_in(beside, offsets) * 1, note_word=np.where(three | (characters < 40), 0, mean), word=np.where(three, 5, mean),
+    figures = dict(words=n, letters=any_in(letter, offsets) + any_in(beside, offsets) * 1, note_word=np.where(three, 0, _mean_of_notes(data, offsets, found, n, characters)), word=np.where(three, 5, mean),
                    text=np.where(size - blank < 20, 1, count_in(letter | (data - np.uint8(48) < 10), offsets) / np.maximum(size - blank, 1)), alphabetic=np.where(three, 1, alphabetic / of), symbols=count_in(data == ord('#'), offsets) / of,
                    braces=count_in((data == ord('{')) | (data == ord('}')), offsets) / np.maximum(size, 1), wordless=three)
     tidy = trimmed(data, found)

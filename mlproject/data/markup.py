@@ -127,7 +127,7 @@ rule('html', lambda look: matches(look, look.has('<'), f'(?i)<!--|<!doctype|<\\?
 rule('entities', lambda look: matches(look, look.has('&') & look.has(';'), _ENTITY.pattern))(
     each(lambda t: _ENTITY.sub(lambda m: html.unescape(m[0]), re.sub('&(?:amp;)+', '&amp;', t))))
 
-# %% ../../nbs/data/198_markup.ipynb #ff6ee4a6
+# %% ../../nbs/data/198_markup.ipynb #70bed76a
 _BB = 'b|i|u|s|url|img|quote|code|color|colour|size|list|font|center|left|right|email|spoiler|youtube|sup|sub|table|tr|td'
 rule('bbcode', lambda look: matches(look, look.has('[/'), f'(?i)\\[/(?:{_BB})\\]'))(swap((f'(?i)\\[/?(?:{_BB})(?:=[^\\[\\]\\n]*)?\\]', ''), ('\\[\\*\\]', '- ')))
 
@@ -136,4 +136,4 @@ rule('markdown', lambda look: look.among('*_`~#') | (look.has(']') & look.has('(
     ('(?m)^[ \\t]*```.*$', ''), ('(?m)^ {0,3}#{1,6}[ \\t]+(\\pL.*?)(?:[ \\t]+#+)?[ \\t]*$', '\\1'), ('(?m)^[ \\t]*(?:[-*_=][ \\t]*){3,}$', ''),
     ('(?m)^(?:>[ \\t]?)+([^\\d\\s>])', '\\1'), ('!?\\[([^\\[\\]\\n]*)\\]\\((?:https?://|/|#|mailto:|\\./)[^()\\s]*(?:[ \\t]+"[^"\\n]*")?\\)', '\\1'),
     ('\\*\\*([^\\s*](?:[^*]*[^\\s*])?)\\*\\*', '\\1'), (_EMPHASIS.format('__', '_'), '\\1\\2\\3'), ('~~([^\\s~][^~\\n]*)~~', '\\1'),
-    (_EMPHASIS.format('\\*', '*'), '\\1\\2\\3'), (_EMPHASIS.format('_', '_'), '\\1\\2\\3'), ('`([^`\\n]+)`', '\\1')))
+    (_EMPHASIS.format('\\*', '*'), '\\1\\2\\3'), (_EMPHASIS.format('_', '_'), '\\1\\2\\3'), ('(^|[^`])`([^`\\s](?:[^`\\n]{0,80}[^`\\s])?)`($|[^`])', '\\1\\2\\3')))

@@ -18,7 +18,7 @@ from .bytes import blocks
 from .figures import measures
 from .records import Outcome, reject
 
-# %% ../../nbs/data/210_quality.ipynb #09c3effb
+# %% ../../nbs/data/210_quality.ipynb #5e23f571
 @dataclass(frozen=True)
 class QualityConfig:
     "Limits; those of Gopher, C4 and FineWeb where they made one."
@@ -29,7 +29,7 @@ class QualityConfig:
     min_word: float = 3             # characters of the mean word, documents (Gopher)
     max_word: float = 10            # likewise
     max_note_word: float = 25       # the same for every note of 40 characters: no blanks at all
-    min_text: float = .6            # share of letters and digits among what is not blank
+    min_text: float = .5            # share of letters and digits among what is not blank
     max_symbols: float = .1         # '#' and '…' a word (Gopher)
     max_bullets: float = .9         # share of lines (Gopher)
     max_ellipses: float = .3        # share of lines (Gopher)

@@ -87,8 +87,8 @@ def _checked(f: Any, value: Any) -> Any:
 
 # %% ../../nbs/training/340_recipes.ipynb #3f6fe578
 SCRATCH = Recipe(epochs=12, batch_size=64, resize=64, warmup=.15, beta2=.99, crop_scale=(.5, 1.), crop_ratio=(.82, 1.22))
-FINETUNE = Recipe(epochs=4, image_size=192, resize=192, train_size=160, lr=1e-3, backbone_lr_scale=.3, freeze_batchnorm=True, freeze=.37,
-                  head_init='linear_probe', probe_views=4, average=.98, blend=.5)
+FINETUNE = Recipe(epochs=10, image_size=224, resize=224, train_size=176, lr=1e-3, backbone_lr_scale=.3, freeze_batchnorm=True, freeze=.37,
+                  jitter=.2, mixup=.2, head_init='linear_probe', probe_views=4, average=.99, blend=.7)
 PRESETS = dict(scratch=SCRATCH, finetune=FINETUNE)
 
 def make_recipe(
