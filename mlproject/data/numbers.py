@@ -78,7 +78,7 @@ def _tree() -> dict:
             if shape: node.setdefault(None, []).append((kind, needs))
     return root
 
-# %% ../../nbs/data/229_numbers.ipynb #479e81d3
+# %% ../../nbs/data/229_numbers.ipynb #da68eedd
 _TREE = _tree()
 _OTHER = re.compile(r'(?:microchip|\bchip|\bpit|transponder|\btag|\bring|\bband|collar|catalog(?:ue)?|\bcat|specimen|voucher|barcode|isbn|gbif|accession|serial|file)\W{0,2}'
                     r'(?:no|nr|number|code|id|tag)?[\s.:#]{0,3}$', re.I)
@@ -100,12 +100,14 @@ def _shaped(text: str, groups: list[tuple[int, int]]) -> Iterator[tuple[int, Spa
 def _holds(text: str, groups: list, i: int, j: int, kinds: list) -> str | None:
     "Which kind groups i to j are, if they stand alone and one of the checks holds."
     start, end = groups[i][0], groups[j][1]
+    told = start - groups[0][0] < 40    # within a run there are no words
+    if not told and all(needs is not None for _, needs in kinds): return None
     before, after = text[max(0, start - 2):start], text[end:end + 2]
     if before[-1:].isalnum() or before[-1:] in ('_', '/', '=') or after[:1].isalnum() or after[:1] in ('_', '/'): return None
     if (before[:1].isdigit() and before[1:] in ('.', '-', ',')) or (after[1:].isdigit() and after[0] in '.-,'): return None
     words = text[max(0, start - 40):start]
     for kind, needs in kinds:
-        if needs is not None and not needs.search(words): continue
+        if needs is not None and not (told and needs.search(words)): continue
         if _KINDS[kind](text[start:end]) and not (needs is None and i == j and _OTHER.search(words)): return kind
     return None
 
@@ -126,10 +128,10 @@ _NOT = re.compile(r'''(?:\b(?:ring|band|tag|chip|pit|collar|cat|catal\w*|specime
 _SAYS = re.compile(r'(?:tel|phone|mobil\w*|cell|fax|natel)\W{0,3}(?:no|nr|number)?\W*$', re.I)
 _UNIT = re.compile(r'\s?(?:mm|cm|m|km|m[²2]|g|kg|mg|ft|feet|in|hz|khz|ha|hpa|mb|s|min|h|ind|birds|individuals|steps)\b|\s?[°%]', re.I)
 
-# %% ../../nbs/data/229_numbers.ipynb #2d369b4e
+# %% ../../nbs/data/229_numbers.ipynb #5f84e990
 _NATIONAL = re.compile(r'''(?:
     (?:1[-.\ ]?)?(?:\([2-9]\d\d\)[\ -]?|[2-9]\d\d[-.])\d{3}[-.\ ]\d{4} | 1[-.\ ][2-9]\d\d[-.\ ]\d{3}[-.\ ]\d{4} | [2-9]\d\d\ \d{3}[\ -]\d{4}
-  | (?:\d{1,3}[\ -]?)?\(\d{2,5}\)[\ /-]{0,2}\d{2,9}(?:[\ -]\d{2,5}){0,4} | 8[\ -]?9\d\d[\ -]\d{3}[\ -]\d\d[\ -]\d\d | 0\d{1,5}(?:\ ?[-/.\ ]\ ?\d{2,8}){1,5} | 0[1-9]\d{7,9} | \(0\)\d{2,4}[\ -]?\d{4,8}(?:[\ -]\d{2,4})*
+  | (?:\d{1,3}[\ -]?)?\(\d{2,5}\)[\ /-]{0,2}\d{2,9}(?:[\ -]\d{2,5}){0,4} | 8[\ -]?9\d\d[\ -]\d{3}[\ -]\d\d[\ -]\d\d | 0(?!0)\d{1,5}(?:\ ?[-/.\ ]\ ?\d{2,8}){1,5} | 0[1-9]\d{7,9} | \(0\)\d{2,4}[\ -]?\d{4,8}(?:[\ -]\d{2,4})*
   | 1[3-9]\d[\ -]\d{4}[\ -]\d{4} | [49]\d\d\ \d\d\ \d{3} | 00[1-9]\d{8,13} | 00[1-9]\d{0,2}[\ -.(]{1,2}\d[\d\ ().-]{6,14} | 011[\ -]?[1-9]\d{0,2}[\d\ ().-]{7,16})''', re.X)
 _LOOSE = re.compile(r'\d\d(?: \d\d){3}|[2-9]\d\d[ -]\d{3}[ -]\d{3}|[2-9]\d{3}[ -]\d{4}|[2-9]\d\d[ -]\d{4}|[2-9]\d\d(?: \d\d){3}|\d{2,3}[ -]\d{3,4}[ -]\d{3,4}|[1-9]\d{9,10}|[679]\d{8}')
 
@@ -156,7 +158,7 @@ def _is_phone(words: str, lead: str, number: str, ext: str | None) -> bool:
     if words == 'other' or not 6 <= len(d) <= 17 or len(set(d)) == 1: return False
     if words == 'phone': return len(d) <= 15
     full = ('(' if '(' in lead else '') + number
-    if _NATIONAL.fullmatch(full) and 7 <= len(d): return len(d) <= 12 or d[0] == '0'
+    if _NATIONAL.fullmatch(full) and 7 <= len(d): return len(d) <= 12 or full.startswith(('00', '011'))
     return bool(ext and len(d) >= 7) or (words == 'person' and bool(_LOOSE.fullmatch(full)))
 
 
