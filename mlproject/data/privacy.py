@@ -205,7 +205,7 @@ def _named(texts: pa.Array, observers: pa.ChunkedArray) -> dict[int, str]:
     pairs = zip(range(len(who)), who, texts.to_pylist())
     return {i: o for i, o, t in pairs if o and t and o in t}
 
-# %% ../../nbs/data/230_privacy.ipynb #0cf74a94
+# %% ../../nbs/data/230_privacy.ipynb #e2e735d7
 def replace_pii(records: pa.Table,       # SCHEMA of `mlproject.data.records`
                 config: PrivacyConfig = PrivacyConfig(),
                 tagger: Tagger | None = None,   # finds persons; None: only the record's own observer
@@ -252,7 +252,7 @@ def _put(texts: pa.Array, new: dict[int, str]) -> pa.Array:
     mask = pc.is_in(pa.array(range(len(texts)), pa.int32()), pa.array(rows, pa.int32()))
     return pc.replace_with_mask(texts, mask, pa.array([new[r] for r in rows], texts.type))
 
-
+# %% ../../nbs/data/230_privacy.ipynb #61506cc3
 _OURS = re.compile(r'person-[a-p]{12}')
 
 
