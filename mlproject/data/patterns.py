@@ -95,10 +95,11 @@ def spelt(text: str) -> Iterator[Span]:
     for m in _SPELT.finditer(text):
         if not re.search(r'(?i)\sat\s', m[0]) or re.search(r'(?i)\sDOT\s|[\[({<]', m[0]): yield Span(*m.span(), 'EMAIL')
 
-# %% ../../nbs/data/228_patterns.ipynb #7c2b23c1
+# %% ../../nbs/data/228_patterns.ipynb #d41f85dd
 _PLACES = frozenset('dawn dusk noon night midnight sunrise sunset camp home site nest feeder pond river lake ridge station den roost creek beach field '
                     'bridge trail trap cam camera waterhole base all once least first last'.split())
 _HANDLE = re.compile(r'@(?<![\w@./+-]@)([A-Za-z][\w.-]{1,29}(?<![.-])(?:@[\w-]+(?:\.[\w-]+)+)?)')
+_FIRST_WORD = re.compile('[a-z]+')
 _NETWORK = 'instagram|insta|ig|twitter|tiktok|telegram|snapchat|mastodon|bluesky|facebook|fb|flickr|inaturalist|inat|ebird|github|discord|skype|wechat|line id'
 _NAMED = re.compile(rf'\b(?:(?:{_NETWORK})(?: (?:user ?name|user|handle|name|account|id))?\s?(?:[:=]|is|as)|(?:user ?name|user id|login|handle|screen name)'
                     rf'(?: is|\s?[:=]))\s?@?(?!(?:the|a|an|my|not|on|at|https?|www)\b)([A-Za-z][\w.-]{{2,29}})(?<![.-])', re.I)
@@ -108,7 +109,7 @@ _NAMED = re.compile(rf'\b(?:(?:{_NETWORK})(?: (?:user ?name|user|handle|name|acc
 def handle(text: str) -> Iterator[Span]:
     "Names that people go by online."
     for m in _HANDLE.finditer(text):
-        if not re.match(r'[a-z]+', m[1].lower())[0] in _PLACES: yield Span(*m.span(), 'HANDLE')
+        if not _FIRST_WORD.match(m[1].lower())[0] in _PLACES: yield Span(*m.span(), 'HANDLE')
 
 
 @family(rf'(?i)(?:^|[^a-z])(?:(?:{_NETWORK})(?:{S}(?:user|handle|name|account|id))?(?:{S}?[:=＝：]|{S}is|{S}as|{S}name)|user{S}?name|user{S}id|login|handle|screen{S}name)|0000[-‐-―−﹣－]000')
