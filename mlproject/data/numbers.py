@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from . import checkdigits as check
 from .patterns import S, Span, family
 
-# %% ../../nbs/data/229_numbers.ipynb #b67a7440
+# %% ../../nbs/data/229_numbers.ipynb #2160f2c0
 B = r'(?:\pZ|[-‐-―−﹣－])'  # for questions: a blank or a hyphen
 _ACCOUNT = re.compile(r'[A-Za-z](?<![A-Za-z\d].)[A-Za-z]\d{2}[ -]?(?:[A-Za-z\d]{4}[ -]?){2,7}[A-Za-z\d]{1,4}')
-_LETTERED = [(name, lead, re.compile(p, re.I)) for name, lead, p in (  # name, characters before the first digit, from the first digit on
-    ('it_cf', 6, r'\d\d(?<=[A-Z]{6}..)[A-EHLMPR-T]\d\d[A-Z]\d{3}[A-Z]'), ('es_dni', 0, r'\d\d\.?\d{3}\.?\d{3}[ -]?[A-Z]'), ('es_dni', 0, r'[XYZ]-?\d{7}-?[A-Z]'),
-    ('fi_hetu', 0, r'\d{6}[-+A-FU-Y]\d{3}[0-9A-Y]'), ('uk_nino', 3, r'\d\d(?<=[A-Z]{2} ..) \d\d \d\d [A-D]'), ('cn_id', 0, r'\d{17}X'),
-    ('fr_nir', 0, r'[12378] ?\d\d ?\d\d ?2[AB] ?\d{3} ?\d{3} ?\d\d'))]
+_LETTERED = [(name, lead, re.compile(p)) for name, lead, p in (  # name, characters before the first digit, from the first digit on; no re.I, which makes them ten times slower
+    ('it_cf', 6, r'\d\d(?<=[A-Za-z]{6}..)[A-EHLMPR-Ta-ehlmpr-t]\d\d[A-Za-z]\d{3}[A-Za-z]'), ('es_dni', 0, r'\d\d\.?\d{3}\.?\d{3}[ -]?[A-Za-z]'), ('es_dni', 0, r'[XYZxyz]-?\d{7}-?[A-Za-z]'),
+    ('fi_hetu', 0, r'\d{6}[-+A-FU-Ya-fu-y]\d{3}[0-9A-Ya-y]'), ('uk_nino', 3, r'\d\d(?<=[A-Za-z]{2} ..) \d\d \d\d [A-Da-d]'), ('cn_id', 0, r'\d{17}[Xx]'),
+    ('fr_nir', 0, r'[12378] ?\d\d ?\d\d ?2[ABab] ?\d{3} ?\d{3} ?\d\d'))]
 _NINO = re.compile(r'(?:national insurance|\bnino|\bni)\W{0,3}(?:no|number|nr)?\W{0,3}(?:is )?([A-Z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-D])(?!\w)', re.I)
 
 
@@ -78,7 +78,7 @@ def _tree() -> dict:
             if shape: node.setdefault(None, []).append((kind, needs))
     return root
 
-# %% ../../nbs/data/229_numbers.ipynb #479e81d3
+# %% ../../nbs/data/229_numbers.ipynb #16a8434b
 _TREE = _tree()
 _OTHER = re.compile(r'(?:microchip|\bchip|\bpit|transponder|\btag|\bring|\bband|collar|catalog(?:ue)?|\bcat|specimen|voucher|barcode|isbn|gbif|accession|serial|file)\W{0,2}'
                     r'(?:no|nr|number|code|id|tag)?[\s.:#]{0,3}$', re.I)
@@ -100,36 +100,40 @@ def _shaped(text: str, groups: list[tuple[int, int]]) -> Iterator[tuple[int, Spa
 def _holds(text: str, groups: list, i: int, j: int, kinds: list) -> str | None:
     "Which kind groups i to j are, if they stand alone and one of the checks holds."
     start, end = groups[i][0], groups[j][1]
+    told = start - groups[0][0] < 40    # within a run there are no words
+    if not told and all(needs is not None for _, needs in kinds): return None
     before, after = text[max(0, start - 2):start], text[end:end + 2]
     if before[-1:].isalnum() or before[-1:] in ('_', '/', '=') or after[:1].isalnum() or after[:1] in ('_', '/'): return None
-    if (before[:1].isdigit() and before[1:] in ('.', '-', ',')) or (after[1:].isdigit() and after[0] in '.-,'): return None
+    if (before[:1].isalnum() and before[1:] in ('.', '-', ',')) or (after[1:].isdigit() and after[0] in '.-,'): return None
     words = text[max(0, start - 40):start]
     for kind, needs in kinds:
-        if needs is not None and not needs.search(words): continue
+        if needs is not None and not (told and needs.search(words)): continue
         if _KINDS[kind](text[start:end]) and not (needs is None and i == j and _OTHER.search(words)): return kind
     return None
 
-# %% ../../nbs/data/229_numbers.ipynb #6f707bfa
+# %% ../../nbs/data/229_numbers.ipynb #09bb29ca
 _LENGTHS = dict(re.findall(r'(\d+):([\d-]+)', '1:10 7:10 20:8-10 27:9 30:10 31:9 32:8-9 33:9 34:9 36:8-9 39:6-11 40:9 41:9 43:4-13 44:9-10 45:8 46:7-10 47:8 48:9 49:6-13 51:8-9 '
                            '52:10-11 54:10-11 55:10-11 56:9 57:8-10 60:8-10 61:9 62:8-12 63:8-10 64:8-10 65:8 66:8-9 81:9-10 82:8-10 84:8-10 86:9-11 90:10 91:10 92:9-10 94:9 98:10'))
 _CODES = re.compile(r'(?:1|7|2(?:0|7|[1-69]\d)|3(?:[0-469]|[578]\d)|4(?:[013-9]|2\d)|5(?:[1-8]|[09]\d)|6(?:[0-6]|[7-9]\d)|8(?:[1246]|[058]\d)|9(?:[0-58]|[679]\d))')
 _SEP = r'(?:\ ?[-./]\ ?\(?|\)\ ?[-./]?\ ?\(?|\ {1,2}\(?|\()'
 _DATE = r'(?<=\ )(?:\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./](?:19|20)\d\d|\d{1,3}\.\d{4,}|\d{1,2}:\d\d)'
-_PHONE = re.compile(rf'(?P<lead>\(?\+\ ?\(?|\((?=\d))?(?P<body>\d++(?:{_SEP}(?!{_DATE})\d++)*+\)?)(?P<ext>\s?(?:x|ext\.?|extension|\#)\s?\d{{1,6}}(?!\w))?(?![\w%°]|[.,]\d)', re.X | re.I)
+_PHONE = re.compile(rf'(?P<lead>\(?\+\ ?\(?|\((?=\d))?(?P<body>\d++(?:{_SEP}(?!{_DATE})\d++)*+\)?)(?P<ext>\s?(?:[xX]|[eE]xt\.?|[eE]xtension|\#)\s?\d{{1,6}}(?!\w))?(?![\w%°]|[.,]\d)', re.X)
 _STRONG = re.compile(r'''\btel\b|\bt[eé]l[eé]f?|phone|\bph\b|mobil|\bmob\b|\bcell|handy|natel|\bfax|whats\ ?app|\bsms\b|hotline|\bdial|portable|celular|m[oó]vil|cellulare|komórk|puhelin|gsm\b|rufnummer
     |emergency|\b(?:call|ring|text|reach|contact|phone)\s(?:me|us|him|her|them|back|on|at)\b|\breach\b.{1,30}\bat\b|anruf|\bruf|appel(?:er|ez)|\bll[aá]m|chiam''', re.X)
 _WEAK = re.compile(r'(?:\b(?:[Cc]all|[Aa]sk|[Cc]ontact|[Rr]each|\w*owner|[Rr]anger|[Ww]arden|[Ff]armer|[Nn]eighbour|[Vv]olunteer|[Gg]uide|Mrs?|Ms|Dr)\b|@\S+ (?:or|and|,))'
                    r'|[A-ZÀ-Þ]\w+ [A-ZÀ-Þ][\w-]+ ?[(:,]\s?$')
 _NOT = re.compile(r'''(?:\b(?:ring|band|tag|chip|pit|collar|cat|catal\w*|specimen|sample|voucher|accession|record|serial|barcode|isbn|issn|doi|gbif|inat|img|dsc|photo|file|plot|transect|batch|lot|invoice|permit
     |order|sheet|museum|coll|herbarium|key|id|lat|lon|long|latitude|longitude|utm|easting|northing|grid|elev\w*|epsg|wing\w*|weights?|lengths?|version|seed|mvz|usnm|nhm\w*|zmb|orcid)
-    (?:\s?(?:no|nr|num|number|code|id|tag|ids))?|\bno|\bnr|№|\#|(?-i:\b[A-Z]{2}(?=\ $))|grid\ \w\w)[\s.:\#=-]{0,3}$''', re.I | re.X)
+    (?:\s?(?:no|nr|num|number|code|id|tag|ids))?|\bno|\bnr|№|\#|grid\ \w\w)[\s.:\#=-]{0,3}$''', re.X)   # of lower-case text
+_GRID, _NO_DIGIT, _BREAK, _STOP = re.compile(r'\b[A-Z]{2} $'), re.compile(r'\D'), re.compile(r'[\d\n]|\. (?=[A-Z])'), re.compile(r'(?<=[a-z]{4})[.!?] ')
+_GLUED, _DECIMAL = re.compile(r'\d[.,-]$'), re.compile(r'\d{1,3}\.\d{2,7}')
 _SAYS = re.compile(r'(?:tel|phone|mobil\w*|cell|fax|natel)\W{0,3}(?:no|nr|number)?\W*$', re.I)
 _UNIT = re.compile(r'\s?(?:mm|cm|m|km|m[²2]|g|kg|mg|ft|feet|in|hz|khz|ha|hpa|mb|s|min|h|ind|birds|individuals|steps)\b|\s?[°%]', re.I)
 
-# %% ../../nbs/data/229_numbers.ipynb #2d369b4e
+# %% ../../nbs/data/229_numbers.ipynb #7cf95056
 _NATIONAL = re.compile(r'''(?:
     (?:1[-.\ ]?)?(?:\([2-9]\d\d\)[\ -]?|[2-9]\d\d[-.])\d{3}[-.\ ]\d{4} | 1[-.\ ][2-9]\d\d[-.\ ]\d{3}[-.\ ]\d{4} | [2-9]\d\d\ \d{3}[\ -]\d{4}
-  | (?:\d{1,3}[\ -]?)?\(\d{2,5}\)[\ /-]{0,2}\d{2,9}(?:[\ -]\d{2,5}){0,4} | 8[\ -]?9\d\d[\ -]\d{3}[\ -]\d\d[\ -]\d\d | 0\d{1,5}(?:\ ?[-/.\ ]\ ?\d{2,8}){1,5} | 0[1-9]\d{7,9} | \(0\)\d{2,4}[\ -]?\d{4,8}(?:[\ -]\d{2,4})*
+  | (?:\d{1,3}[\ -]?)?\(\d{2,5}\)[\ /-]{0,2}\d{2,9}(?:[\ -]\d{2,5}){0,4} | 8[\ -]?9\d\d[\ -]\d{3}[\ -]\d\d[\ -]\d\d | 0(?!0)\d{1,5}(?:\ ?[-/.\ ]\ ?\d{2,8}){1,5} | 0[1-9]\d{7,9} | \(0\)\d{2,4}[\ -]?\d{4,8}(?:[\ -]\d{2,4})*
   | 1[3-9]\d[\ -]\d{4}[\ -]\d{4} | [49]\d\d\ \d\d\ \d{3} | 00[1-9]\d{8,13} | 00[1-9]\d{0,2}[\ -.(]{1,2}\d[\d\ ().-]{6,14} | 011[\ -]?[1-9]\d{0,2}[\d\ ().-]{7,16})''', re.X)
 _LOOSE = re.compile(r'\d\d(?: \d\d){3}|[2-9]\d\d[ -]\d{3}[ -]\d{3}|[2-9]\d{3}[ -]\d{4}|[2-9]\d\d[ -]\d{4}|[2-9]\d\d(?: \d\d){3}|\d{2,3}[ -]\d{3,4}[ -]\d{3,4}|[1-9]\d{9,10}|[679]\d{8}')
 
@@ -141,23 +145,27 @@ _HINTS = ('tel', 'tél', 'phon', 'ph', 'mob', 'cell', 'handy', 'fax', 'whats', '
 def _words(text: str, start: int) -> str:
     "What the words before a number say it is: 'phone', 'other', 'person' (a person is near), or nothing."
     before = text[max(0, start - 48):start]
-    near = re.split(r'[\d\n]|\. (?=[A-Z])', before)[-1]
-    low, other = near.lower(), _NOT.search(before[-26:])
+    near = _BREAK.split(before)[-1]
+    low = near.lower()
+    other = _NOT.search(before[-26:].lower()) or _GRID.search(before)
     strong = any(h in low for h in _HINTS) and _STRONG.search(low)
     if strong and not (other and not _SAYS.search(before)): return 'phone'
     if other: return 'other'
-    return 'person' if _WEAK.search(re.split(r'(?<=[a-z]{4})[.!?] ', near)[-1]) else ''
+    return 'person' if _WEAK.search(_STOP.split(near)[-1]) else ''
 
 
-def _is_phone(words: str, lead: str, number: str, ext: str | None) -> bool:
-    "Whether a number is one by its country, its words or its form."
-    d = re.sub(r'\D', '', number)
-    if '+' in lead: return not re.fullmatch(r'\d{1,3}\.\d{2,7}', number) and _of_country(re.sub(r'\D', '', number.replace('(0)', '')))
+def _is_phone(words: str, number: str, ext: str | None) -> bool:
+    "Whether a number without + is one by its words or its form."
+    d = _NO_DIGIT.sub('', number)
     if words == 'other' or not 6 <= len(d) <= 17 or len(set(d)) == 1: return False
     if words == 'phone': return len(d) <= 15
-    full = ('(' if '(' in lead else '') + number
-    if _NATIONAL.fullmatch(full) and 7 <= len(d): return len(d) <= 12 or d[0] == '0'
-    return bool(ext and len(d) >= 7) or (words == 'person' and bool(_LOOSE.fullmatch(full)))
+    if _NATIONAL.fullmatch(number) and 7 <= len(d): return len(d) <= 12 or number.startswith(('00', '011'))
+    return bool(ext and len(d) >= 7) or (words == 'person' and bool(_LOOSE.fullmatch(number)))
+
+
+def _is_abroad(number: str) -> bool:
+    "Whether what follows a + is a country's code and a number it can have, rather than a latitude."
+    return not _DECIMAL.fullmatch(number) and _of_country(_NO_DIGIT.sub('', number.replace('(0)', '')))
 
 
 def _of_country(d: str) -> bool:
@@ -166,23 +174,23 @@ def _of_country(d: str) -> bool:
     low, _, high = _LENGTHS.get(m[0], '6-12').partition('-')
     return int(low) <= len(d) - m.end() <= int(high or low)
 
-# %% ../../nbs/data/229_numbers.ipynb #e6d3bf32
+# %% ../../nbs/data/229_numbers.ipynb #6c19e16c
 def _phones(text: str, start: int, end: int) -> Iterator[Span]:
     "Telephone numbers in a run; of one that goes on into something else, the groups that make a number."
     at = start
     while m := _PHONE.search(text, at, min(len(text), end + 12)):
         at, lead = m.end(), m.start()
         if lead >= end: break
-        if lead and (text[lead - 1] in '/=_' or text[lead - 1].isalnum() or re.search(r'\d[.,-]$', text[max(0, lead - 2):lead])): continue
+        if lead and (text[lead - 1] in '/=_' or text[lead - 1].isalnum() or _GLUED.search(text, max(0, lead - 2), lead)): continue
         if _UNIT.match(text, m.end()): continue
         sign, body = m['lead'] or '', m['body']
         if sign[:1] == '(' and body.find(')') in (-1, len(body) - 1): sign, body, lead = sign[1:], body.removesuffix(')'), lead + 1  # "(tel. 079 …)"
         if sign[:1] == '(' and body.count(')') > body.count('(') + 1: body = body.removesuffix(')')
-        stops = _stops(body)
-        words = _words(text, lead) if stops else ''
+        stops, abroad, opened = _stops(body), '+' in sign, '(' if '(' in sign else ''
+        words = _words(text, lead) if stops and not abroad else ''
         for stop in stops:
             whole = stop == len(body)
-            if _is_phone(words, sign, body[:stop], m['ext'] if whole else None):
+            if _is_abroad(body[:stop]) if abroad else _is_phone(words, opened + body[:stop], m['ext'] if whole else None):
                 at = m.end('ext') if whole and m['ext'] else m.start('body') + stop
                 yield Span(lead, at, 'PHONE')
                 break

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from . import checkdigits as check
 
-# %% ../../nbs/data/228_patterns.ipynb #826bd537
+# %% ../../nbs/data/228_patterns.ipynb #08df0a90
 class Span(NamedTuple):
     "A piece of a text that identifies somebody."
     start: int          # first character
@@ -27,7 +27,7 @@ class Span(NamedTuple):
 
 
 S = r'[\s\pZ\x0b\x1c-\x1f\x85]'  # for questions: what Python takes for a blank
-TYPES = ('EMAIL', 'URL', 'HANDLE', 'IP', 'IBAN', 'CARD', 'SSN', 'NATIONAL_ID', 'HOME_POSITION', 'ADDRESS', 'PHONE')  # the surest first
+TYPES = ('URL', 'EMAIL', 'HANDLE', 'IP', 'IBAN', 'CARD', 'SSN', 'NATIONAL_ID', 'HOME_POSITION', 'ADDRESS', 'PHONE')  # the surest first
 Finder = Callable[[str], Iterator[Span]]
 FAMILIES: dict[str, tuple[str, Finder]] = {}  # name: (the question in RE2, the finder)
 ALONE: set[str] = set()     # families whose question is asked by itself
@@ -67,9 +67,9 @@ def fold(text: str) -> str:  # of the same length
     for c in set(text) & _folds().keys(): text = text.replace(c, _folds()[c])
     return text
 
-# %% ../../nbs/data/228_patterns.ipynb #3b1a58b3
+# %% ../../nbs/data/228_patterns.ipynb #27c76b1e
 _DOMAIN = re.compile(r'@(?:\[[\dA-Fa-f.:]{7,45}\]|(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,10}(?:xn--[\w-]{2,59}|[^\W\d_]{2,24})(?![^\W_]))')
-_SPELT = re.compile(r'''([\w.+-]{1,64})\s?(?:[\[({<]\s?(?:at|ät|arroba|@)\s?[\])}>]|\sAT\s)\s?((?:[\w-]{1,63}\s?(?:\.|[\[({<]\s?(?:dot|punkt|point|punto|\.)\s?[\])}>]|\sDOT\s)\s?){1,5}[a-z]{2,12})\b''', re.I)
+_SPELT = re.compile(r'''([\w.+-](?<![\w.+-].)[\w.+-]*+)\s?(?:[\[({<]\s?(?:at|ät|arroba|@)\s?[\])}>]|\sAT\s)\s?((?:[\w-]{1,63}\s?(?:\.|[\[({<]\s?(?:dot|punkt|point|punto|\.)\s?[\])}>]|\sDOT\s)\s?){1,5}[a-z]{2,12})\b''', re.I)
 
 
 def _local(text: str, at: int) -> int:
@@ -95,10 +95,11 @@ def spelt(text: str) -> Iterator[Span]:
     for m in _SPELT.finditer(text):
         if not re.search(r'(?i)\sat\s', m[0]) or re.search(r'(?i)\sDOT\s|[\[({<]', m[0]): yield Span(*m.span(), 'EMAIL')
 
-# %% ../../nbs/data/228_patterns.ipynb #7c2b23c1
+# %% ../../nbs/data/228_patterns.ipynb #d41f85dd
 _PLACES = frozenset('dawn dusk noon night midnight sunrise sunset camp home site nest feeder pond river lake ridge station den roost creek beach field '
                     'bridge trail trap cam camera waterhole base all once least first last'.split())
 _HANDLE = re.compile(r'@(?<![\w@./+-]@)([A-Za-z][\w.-]{1,29}(?<![.-])(?:@[\w-]+(?:\.[\w-]+)+)?)')
+_FIRST_WORD = re.compile('[a-z]+')
 _NETWORK = 'instagram|insta|ig|twitter|tiktok|telegram|snapchat|mastodon|bluesky|facebook|fb|flickr|inaturalist|inat|ebird|github|discord|skype|wechat|line id'
 _NAMED = re.compile(rf'\b(?:(?:{_NETWORK})(?: (?:user ?name|user|handle|name|account|id))?\s?(?:[:=]|is|as)|(?:user ?name|user id|login|handle|screen name)'
                     rf'(?: is|\s?[:=]))\s?@?(?!(?:the|a|an|my|not|on|at|https?|www)\b)([A-Za-z][\w.-]{{2,29}})(?<![.-])', re.I)
@@ -108,7 +109,7 @@ _NAMED = re.compile(rf'\b(?:(?:{_NETWORK})(?: (?:user ?name|user|handle|name|acc
 def handle(text: str) -> Iterator[Span]:
     "Names that people go by online."
     for m in _HANDLE.finditer(text):
-        if not re.match(r'[a-z]+', m[1].lower())[0] in _PLACES: yield Span(*m.span(), 'HANDLE')
+        if not _FIRST_WORD.match(m[1].lower())[0] in _PLACES: yield Span(*m.span(), 'HANDLE')
 
 
 @family(rf'(?i)(?:^|[^a-z])(?:(?:{_NETWORK})(?:{S}(?:user|handle|name|account|id))?(?:{S}?[:=＝：]|{S}is|{S}as|{S}name)|user{S}?name|user{S}id|login|handle|screen{S}name)|0000[-‐-―−﹣－]000')
@@ -186,8 +187,9 @@ def _one_sentence(text: str, first: tuple[int, int], second: tuple[int, int]) ->
     "Whether nothing that ends a sentence lies between two pieces of a text."
     return second[0] - first[1] < 80 and not re.search(r'[.!?]\s+[A-Z]|\n', text[first[1]:second[0] + 1])
 
-# %% ../../nbs/data/228_patterns.ipynb #26dbb1c9
+# %% ../../nbs/data/228_patterns.ipynb #a1a850fa
 _CAP = r"(?:[A-ZÀ-ÞŁŠŽ][\w.'-]*|\d{1,3}(?:st|nd|rd|th))"
+_NAME = r"[A-ZÀ-ÞŁŠŽ][\w.'-]*"
 _LINK = r"(?:d[eou]s?|del|della|dell'|dei|da|la|las|los|le|les|l'|d'|van|von|der|den|het|zum|zur|y|e|i|of|the|al)"
 _EN = (r'Street|Str?\.?|Road|Rd\.?|Avenue|Ave\.?|Lane|Ln\.?|Drive|Dr\.?|Court|Ct\.?|Close|Crescent|Cres\.?|Boulevard|Blvd\.?|Terrace|Place|Pl\.?|Square'
        r'|Highway|Hwy\.?|Parkway|Pkwy\.?|Circle|Way|Gardens|Mews|Grove|Row|Walk|Alley|Turnpike|Pike|Expressway|Freeway|Motorway|Plaza|Mall|Manor|Estates?')
@@ -199,7 +201,7 @@ _GERMANIC = (r"(?:(?:[A-ZÄÖÜÅØ][\w.'-]*[ -]){0,3}[A-ZÄÖÜÅØ]?[\w'-]*(?:
              r'|gata|vägen|väg|veien|vegen|gaten|vej|[Gg]ade|stræde|[Aa]llé|alléen|grenda|grenden|stien|kroken|lia|gränd|gränden|stigen|torget|baan|pad|boulevard|hof|stranda|haugen|flata|faret|roa|løkka|svingen|bakken|åsen|katu|polku|kuja)|(?:Am|An der|Im|Auf der|Zum|Zur)(?: [A-ZÄÖÜ][\w-]+){1,2})')
 _ROMANCE = (r'(?:rue|avenue|boulevard|bd|chemin|impasse|quai|allée|place|route|cours|sentier|passage|[Vv]iale|Via|[Pp]iazza|[Cc]orso|[Vv]icolo|[Ss]trada|[Cc]alle|C/|[Aa]venida|[Aa]v\.|Avda\.|[Pp]laza'
             r'|[Pp]aseo|[Cc]amino|[Cc]uesta|[Rr]onda|[Gg]lorieta|[Pp]asaje|[Rr]ambla|[Cc]allejón|[Cc]añada|[Uu]rbanización|[Aa]cceso|[Pp]asadizo|[Cc]arretera|[Cc]ircunvalación|[Cc]ontrada|[Bb]orgo|[Rr]otonda|[Ss]tretto|[Ii]ncrocio|[Cc]anale|[Ll]adeira|[Rr]odovia|[Vv]iela|[Bb]eco|Setor|Jardim|Parque|Quadra|Residencial|Condomínio|Conjunto|Loteamento|Vila|Vereda|Via|Sítio|Chácara|Recanto|Núcleo|Esplanada|Aeroporto|Campo|Colônia|Distrito|Estação|Fazenda|Feira|Lagoa?|Morro|Passarela|Pátio|Praia|Trecho|Trevo|Vale|Viaduto|Área|Favela|[Cc]arrer|[Rr]ua|[Tt]ravessa|[Pp]raça|[Ll]argo|[Ee]strada|[Aa]lameda|[Uu]l(?:\.|ica|ice)|aleja|plac|pl\.|[Aa]l\.|[Uu]tca|[Ss]tr\.|[Bb]ulevardul|[Uu]lice)')
-_ON = r'[a-zA-Z]?(?![\w%°])(?!\.\d|\s?(?:mm|cm|m|km|kg|g|ft|birds?|animals?|individuals?|ex\.)\b)'
+_ON = r'[a-zA-Z]?(?![\w%°]|<[A-Z])(?!\.\d|\s?(?:mm|cm|m|km|kg|g|ft|birds?|animals?|individuals?|ex\.)\b)'
 _UNIT = r'(?:,?\s(?:(?:Apt|Apartment|Suite|Ste|Unit|Flat|Floor|Room|Wohnung|Apto|Piso|Puerta|Piano|Appartamento|lok|m)\.?\s?|#\s?)\w{1,6}){0,2}'
 _CITY = rf"{_CAP}(?:[ -](?:(?:{_LINK}[ -])?{_CAP})){{0,3}}"
 _POST = r'(?:\d{5}(?:-\d{4})?(?!\d)|[A-Z]{1,2}\d[A-Z\d]?\s?\d[A-Z]{2}\b|[A-Z]\d[A-Z]\s?\d[A-Z]\d\b|\d{4}(?!\d))'
@@ -209,7 +211,7 @@ _NUMBERED = [re.compile(p) for p in (  # from the house number on
     rf'\d{{1,5}}[A-Za-z]?(?:[-/]\d{{1,4}})?,?\s(?:[NSEW]\.?\s)?(?:{_CAP}\s){{1,4}}(?:{_EN})(?!\w)(?:\s[NSEW]{{1,2}}\b)?{_UNIT}{_TOWN}',
     rf'\d{{1,5}}[A-Za-z]?(?:[-/]\d{{1,4}})?,?\s(?:{_CAP}\s){{1,4}}(?:{_LAND})(?!\w)(?={_UNIT}{_TOWNS}|,?\s(?:Apt|Suite|Unit|Flat)\b){_UNIT}{_TOWN}',
     rf"\d{{1,4}}(?:\s?(?:bis|ter|[a-d]))?,?\s(?:{_ROMANCE})\s(?:{_LINK}[ ']?){{0,2}}{_CAP}(?:[ -](?:{_LINK}[ '])?{_CAP}){{0,3}}{_TOWN}")]
-_BEFORE = re.compile(rf"(?<!\w)(?:(?P<germanic>{_GERMANIC})|(?:{_ROMANCE})\s?(?:{_LINK}[ ']?){{0,2}}{_CAP}(?:[ -](?:{_LINK}[ ']){{0,2}}{_CAP}){{0,4}},?"
+_BEFORE = re.compile(rf"(?<!\w)(?:(?P<germanic>{_GERMANIC})|(?:{_ROMANCE})\s?(?:{_LINK}[ ']?){{0,2}}{_NAME}(?:[ -](?:{_LINK}[ ']){{0,2}}{_NAME}){{0,4}},?"
                      r"|(?:ул\.|улица|пр\.|проспект|пер\.)\s[А-Я][\w.-]+(?:\s[А-Я][\w.-]+)?,|(?P<box>P\.?\s?O\.?\s?Box|Postfach|Postbus|Boîte postale|Casella [Pp]ostale|Apartado(?: de [Cc]orreos)?))"
                      r'\s(?:n[º°.]\s?|nº\s|д\.\s?|No\.?\s?)?\Z')
 _BEHIND = re.compile(rf'\d{{1,4}}(?:\s?[-/]\s?\d{{1,4}}){{0,2}}{_ON}{_UNIT}{_TOWN}')
@@ -219,6 +221,7 @@ _GERMANIC_END = ('[Ss]tra(?:ß|ss)e|[Ss]tr[.．]|[Gg]asse|[Pp]latz|[Aa]ll[eé]e?
                  '|stræde|grend[ae]n?|sti(?:en|gen)|kroken|lia|gränd(?:en)?|torget|baan|pad|boulevard|hof|stranda|haugen|flata|faret|roa|løkka|svingen|bakken|åsen|katu|polku|kuja')
 _STREET = re.compile(rf'(?<!\w)(?:{_ROMANCE}|Am|An der|Im|Auf der|Zum|Zur)\s?\w|(?:ул|пр|пер)\.|улица|проспект|Box|Post|postale|Postale|Apartado')
 _ENDS = re.compile('(?:' + _GERMANIC_END.replace('[.．]', r'\.') + r')\s\Z')
+_GATE = re.compile(rf"[A-Za-z]?(?:[-/]\d{{1,4}})?(?:\s?(?:bis|ter|[a-d]))?,?\s(?:[A-ZÀ-ÞŁŠŽ]|\d{{1,3}}(?:st|nd|rd|th)|{_ROMANCE})")
 _HOUSE = re.compile(r'\d(?<![\w.,/-]\d)\d{0,4}(?!\d)')
 _WORD = r"[\p{Lu}\p{Lt}\pN][\pL\pN_.'’′＇-]*"
 _FIRST = rf'(?:{_LINK}(?:{S}|[\'’′＇])?)*{_WORD}'.replace("l'|d'", "l|d").replace("dell'", 'dell')
@@ -229,10 +232,15 @@ _FIRST = rf'(?:{_LINK}(?:{S}|[\'’′＇])?)*{_WORD}'.replace("l'|d'", "l|d").r
         r'|(?i:address|adresse|direcci|indirizzo|lives? at|living at|resid\pL+ at|deliver|send |keys? at|wohnt|habite)'.replace(' ', S), alone=True)
 def address(text: str) -> Iterator[Span]:
     "Street and number, in either order, with what follows of unit, postcode and town; post boxes."
+    last = 0    # behind the number before
     for m in _HOUSE.finditer(text):
-        for p in _NUMBERED:
-            if n := p.match(text, m.start()): yield Span(*n.span(), 'ADDRESS')
-        if text[m.start() - 1:m.start()].isspace() or text[m.start() - 2:m.start()] == 'д.':
-            head = text[max(0, m.start() - 90):m.start()]
-            if (_ENDS.search(head[-14:]) or _STREET.search(head)) and (b := _BEFORE.search(head)) and (e := _BEHIND.match(text, m.start()) or (b['box'] and m)): yield Span(m.start() - len(head) + b.start(), e.end(), 'ADDRESS')
+        start, end = m.span()
+        if _GATE.match(text, end):
+            for p in _NUMBERED:
+                if n := p.match(text, start): yield Span(*n.span(), 'ADDRESS')
+        if start - last > 3 and (text[start - 1] == ' ' or text[start - 2:start] == 'д.'):
+            head = text[max(last, start - 90):start]
+            if (_ENDS.search(head, max(0, len(head) - 14)) or _STREET.search(head)) and (b := _BEFORE.search(head)) and (e := _BEHIND.match(text, start) or (b['box'] and m)):
+                yield Span(start - len(head) + b.start(), e.end(), 'ADDRESS')
+        last = end
     for m in _LIVES.finditer(text): yield Span(*m.span(1), 'ADDRESS')
