@@ -108,6 +108,21 @@ def test_an_id_that_comes_twice_is_kept_once(tmp_path):
     ids = made.records()['occurrenceID'].to_pylist()
     assert len(ids) == len(set(ids))
 
+def test_equal_notes_that_came_alone_find_each_its_photo(tmp_path):
+    import cv2, numpy as np
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        img = cv2.resize(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8), (120, 90), interpolation=cv2.INTER_NEAREST)
+        (tmp_path/'photos').mkdir(exist_ok=True)
+        (tmp_path/'photos'/f'{i}.jpg').write_bytes(cv2.imencode('.jpg', img)[1].tobytes())
+    (tmp_path/'p.csv').write_text('occurrenceID,scientificName,associatedMedia,locationID,eventDate\n' + ''.join(f'p{i},Vulpes vulpes,photos/{i}.jpg,CAM{i},2024-05-01T06:00:00Z\n' for i in range(4)))
+    told = 'Two adults walked slowly along the old fence in the morning, the smaller one stopped to listen, then both went on.'
+    notes = [dict(locationID=f'CAM{i}', eventDate='2024-05-01T06:00:20Z', occurrenceRemarks=told) for i in range(4)]
+    made = curate([str(tmp_path/'p.csv'), write(tmp_path/'n.jsonl', notes)], tmp_path/'out', LOCAL, workers=1)
+    balanced(made)
+    assert made.merged() == 4 and [r['occurrenceRemarks'] for r in made.records().to_pylist()] == [told] * 4
+    assert made.looks().num_rows == 4 and made.photo_root.is_dir()
+
 @given(st.lists(st.sampled_from('abcde'), max_size=12))
 def test_within_a_shard_the_first_of_an_id_stays(ids):
     out = check_ids(records_table(dict(occurrenceID=i, occurrenceRemarks=str(k)) for k, i in enumerate(ids)))

@@ -6,8 +6,8 @@
 __all__ = ['NOTES', 'Link', 'function_of', 'code_of', 'through', 'part_of', 'Stage', 'process_shard', 'note_of', 'forget',
            'in_processes', 'over_ray', 'run_stage', 'steps_of', 'added', 'costs']
 
-# %% ../../nbs/data/278_shards.ipynb #7f0b7124
-import importlib, json, os, resource, signal, sys, threading, time
+# %% ../../nbs/data/278_shards.ipynb #1911e801
+import importlib, json, os, signal, sys, threading, time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +18,8 @@ from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
+try: import resource
+except ImportError: resource = None  # Windows: no peak memory in the notes
 
 import pyarrow as pa
 
@@ -127,7 +129,7 @@ def _content(path: Path) -> str:
     if not path.exists(): raise Problem(f'{path} does not exist')
     return fingerprint(path) if path.is_dir() else digest_file(path)
 
-# %% ../../nbs/data/278_shards.ipynb #aa027e18
+# %% ../../nbs/data/278_shards.ipynb #55a7969e
 NOTES = '.shards'  # hidden folder of a stage: a note for each finished shard
 
 
@@ -140,7 +142,8 @@ def process_shard(stage: Stage, part: dict) -> dict:  # `part`: an entry of the 
     start = time.process_time()
     files = [_write(stage.out, folder, part['name'], t) for folder, t in {'': outcome.records, 'rejects': outcome.rejects, **tables}.items()]
     made = dict(part=part['name'], marks=marks, rows=records.num_rows, merged=outcome.merged, files=files, steps=told,
-                cpu=dict(read=read, write=time.process_time() - start), peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+                cpu=dict(read=read, write=time.process_time() - start),
+                peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if resource else None)
     write_json(_note_file(stage, part), made)
     pa.default_memory_pool().release_unused()
     return made
