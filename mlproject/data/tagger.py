@@ -125,8 +125,13 @@ def scores(r: Read, m: Weights) -> np.ndarray:  # (C, 3) log-odds of outside, be
     near = y[1:-1, :3] + y[:-2, 3:6] + y[2:, 6:]  # an edge is no candidate: nothing crosses it
     return near[r.at] * m.scales[3] + m.out_bias
 
-# %% ../../nbs/data/236_tagger.ipynb #85ea5d8a
+# %% ../../nbs/data/236_tagger.ipynb #2e1215ad
 _JOINS = SPACE | COMMA | STOP | APOSTROPHE | HYPHEN
+
+def _surer(r: Read, p: np.ndarray, lists: np.ndarray) -> np.ndarray:
+    "An ordinary word that no list of names has must be surer to be one: .8 counts as .4."
+    known = listed(r.words.key[r.at], lists)
+    return np.where((known & 7) == 4, p ** 4, p)
 
 def _again(r: Read, p: np.ndarray, threshold: float, sure: float = .9) -> np.ndarray:
     "Who was surely named once in a text is a person wherever it names them again."
@@ -147,7 +152,7 @@ def _spans(r: Read, p: np.ndarray, continues: np.ndarray, threshold: float) -> t
     good = (score >= threshold) & ((w.end - w.start)[last] + (w.start[last] - w.start[at[begin]]) > 1)
     return at[begin][good], last[good], score[good]
 
-# %% ../../nbs/data/236_tagger.ipynb #ad896b1e
+# %% ../../nbs/data/236_tagger.ipynb #32623c0c
 _LATIN = r'[a-z][a-z-]*(?:us|a|um|is|i|ae|e|ens|or|x|ops|es|on|er|ys|os|as|o)'
 _AUTHOR = re.compile(  # what stands before an author
     r'(?:\b([A-Z][a-z]+)|\b[A-Z]\.)(?: \([A-Z][a-z]+\))? (?:' + _LATIN + r' )?(?:(?:subsp|ssp|var|f|cf|aff)\. ?)?(' + _LATIN + r'|sp\.),? (?:(?:sensu|auct\. non) )?\(?'
@@ -158,9 +163,9 @@ _MIXED = re.compile(r'\b[A-Z](?:[a-z]+|\.) ' + _NOT_PARTICLE)  # a capital, and 
 _MIDDLE = re.compile(_NOT_PARTICLE + r' [A-ZÀ-Þ]')  # the other way round: isabella Philippi
 _WORD = re.compile(r'[^\W\d_]{2,}')
 _TAME = set('cat mouse rabbit horse goat sheep pig duck goose pigeon snake spider snail bee ray monitor deer kite swift roller martin robin'.split())
-_OWNED = re.compile(r"(?:['’]s|['’]|s['’]) (?:[\w-]+ )?(?:" + '|'.join(sorted({*ANIMALS} - _TAME, key=lambda a: (-len(a), a))) + r')s?\b', re.I)
+_OWNED = re.compile(r"(?: [A-Z]\w+)?(?:['’]s|['’]|s['’]) (?:[\w-]+ )?(?:" + '|'.join(sorted({*ANIMALS} - _TAME, key=lambda a: (-len(a), a))) + r')s?\b', re.I)
 
-# %% ../../nbs/data/236_tagger.ipynb #0c37621f
+# %% ../../nbs/data/236_tagger.ipynb #9dc89d3b
 def not_persons(
     texts: Sequence[str],
     found: Sequence[tuple[int, int, int]],  # text, begin, end
@@ -173,7 +178,8 @@ def not_persons(
     known = listed(word_keys([word(m, 2) for m in author + genus]), lists).tolist()
     before = listed(word_keys([word(m, 1) for m in author]), lists).tolist() + [0] * len(found)
     latin = [bool(m) and (m[2] == 'sp.' or x & 32 > 0 or not x & 20) and not (m[1] and y & 20 and not y & 32) for m, x, y in zip(author + genus, known, before)]
-    mixed = [bool(_MIXED.search(texts[k][a:b]) or not _WORD.search(texts[k], a, b) or _MIDDLE.match(texts[k], a, b) and texts[k][:a].rstrip()[-1:].isalpha()) for k, a, b in found]
+    mixed = [bool(_MIXED.search(texts[k][a:b]) or not _WORD.search(texts[k], a, b) or _MIDDLE.match(texts[k], a, b) and texts[k][:a].rstrip()[-1:].isalpha()
+                  or texts[k][a:b].lower() in ANIMALS and texts[k][max(0, a - 3):a].endswith(("'s ", '’s '))) for k, a, b in found]
     single = [not re.search(r'\w{2,}\s+\w{2,}', texts[k][a:b]) for k, a, b in found]
     return [odd or one and x or one and y and not z & 3 or bool(_OWNED.match(texts[k], b))
             for (k, _, b), odd, one, x, y, z in zip(found, mixed, single, latin, latin[len(found):], known[len(found):])]
@@ -190,7 +196,7 @@ def _batches(texts: Sequence[str], size: int = 1 << 19) -> Iterable[tuple[int, i
 
 Span = tuple[int, int, str, float]  # begin, end (exclusive), 'PERSON', score
 
-# %% ../../nbs/data/236_tagger.ipynb #1363e42f
+# %% ../../nbs/data/236_tagger.ipynb #f4dce879
 class PersonTagger:
     "Finds persons' names; made by `load` or by training."
     def __init__(self, weights: Weights, card: dict): self.weights, self.card, self.threshold = weights, card, card['threshold']
@@ -216,7 +222,7 @@ class PersonTagger:
         e = np.exp(y - y.max(1, keepdims=True, initial=-np.inf))
         p = 1 - e[:, 0] / e.sum(1)
         w, out = r.words, [[] for _ in texts]
-        p = _again(r, p, threshold)
+        p = _again(r, _surer(r, p, self.weights.member), threshold)
         first, last, score = _spans(r, p, y[:, 2] > y[:, 1], threshold)
         k = w.text[first]
         found = list(zip(k.tolist(), (w.start[first] - w.offsets[k]).tolist(), (w.end[last] - w.offsets[k]).tolist()))
