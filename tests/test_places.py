@@ -1,10 +1,12 @@
 "Positions, cells and the sun."
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlproject.places import distance, find_positions, generalise, light, parse_angle, parse_position, season, sun
+from mlproject.places import POSITION_HINT, distance, find_positions, generalise, light, parse_angle, parse_position, season, sun
 
 settings.register_profile('patient', deadline=None, derandomize=True)
 settings.load_profile('patient')
@@ -38,6 +40,22 @@ def test_what_is_written_is_read_again(way, lat, lon, between):
 def test_any_text_is_searched_without_an_error(text):
     for p in find_positions(text): assert abs(p.latitude) <= 90 and abs(p.longitude) <= 180 and text[p.start:p.end]
     for parsed in (parse_angle(text), parse_position(text)): assert parsed is None or parsed == parsed
+
+
+PIECES = st.sampled_from(["46°30'44\"N", '7°7′24″E', '46.51234', '7,12345', '46.5', '12', '46 30.5', '7:12:30', '°', 'º', ' deg ', 'min', "'", "''", '″', '´', 'N', 'S', 'E', 'W', 'North', 'west', 'East', 'LAT', 'lat.', 'Lon:',
+                          'long', 'lng=', 'latitude ', 'Longıtude: ', 'é', '-', '−', '+', ' and ', ', ', '; ', ' / ', ' ', '\xa0', '\x1c', '\x85', '\n', '\u2028', '٤٦.٥١٢٣٤', '١٢', '°C', 'x', '.'])
+
+
+@settings(max_examples=400)
+@given(st.lists(PIECES, max_size=12).map(''.join) | st.text("0123456789°'\".,NSEW -lat", max_size=40))
+def test_the_cheap_hint_never_misses_a_position(text):
+    if find_positions(text): assert pc.match_substring_regex(pa.array([text]), POSITION_HINT)[0].as_py()
+
+
+@given(st.lists(st.sampled_from(sorted(WAYS)), min_size=2, max_size=2), latitudes, longitudes, st.sampled_from([', ', '\xa0', ' / ']))
+def test_the_cheap_hint_sees_every_way_of_writing(ways, lat, lon, between):
+    text = 'x' + WAYS[ways[0]](*_parts(lat), 'NS'[lat < 0]) + between + WAYS[ways[1]](*_parts(lon), 'EW'[lon < 0])
+    for text in (text, text[1:]): assert not find_positions(text) or pc.match_substring_regex(pa.array([text]), POSITION_HINT)[0].as_py()
 
 
 @pytest.mark.parametrize('text', ['1' * 100_000, 'N ' * 50_000, '46°' * 30_000, 'lat:' * 30_000, '46 N ' * 20_000, '12 34 ' * 20_000, '46.1234 ' * 15_000])

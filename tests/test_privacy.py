@@ -91,6 +91,23 @@ def test_the_cheap_question_never_misses_what_a_finder_would_find(text):
         if list(finder(fold(text))): assert pc.match_substring_regex(pa.array([text]), question)[0].as_py(), name
 
 
+ALIKE = st.sampled_from(['RSSMRA85T10A562S', 'rssmra85t10a562s', 'RSSMRA', '85T10', 'A562S', '12345678', 'Z', '12.345.678', 'X', '-', '1234567', 'L', '131052', '308T', 'AB 12 34 56 C', 'AB', '12', '11010519491231002X', '1 85 05 2A 006 084 91',
+                         'nino', 'nıno', 'NI number ', 'national inſurance ', 'AB123456C', 'GB29', 'NWBK', '6016 1331 9268 19', 'CH93 0076 2011 6238 5295 7', '079', '288', '58', '71', '+', '(', ')', ' ', '.', '/', '٧', '２', '\u2011', '\xa0', '\x85', 'é', 'woodturtle'])
+
+
+@settings(max_examples=400)
+@given(st.lists(ALIKE, max_size=10).map(''.join))
+def test_no_question_loses_a_number(text):
+    texts = pa.array([text] * 17)    # fewer are not asked at all
+    assert find(text, candidates(texts).get(3, ())) == find(text)
+
+
+def test_ordinary_words_are_no_reason_to_look():
+    "Words of ten letters and more once made Python read four notes in five."
+    words = pa.array(['Under the copsewall one alderoriole looked slate-tailed; the woodturtle emerged for 9 km, 18 °C, 437 cm long.'] * 20)
+    assert candidates(words) == {}
+
+
 def test_many_texts_asked_together_give_what_each_gives_alone():
     texts = [frame.format(t) for frame in ('{}', 'Lynx, 18 °C. {}.') for t in [p for _, p in PRESENT] + ABSENT]
     asked = candidates(pa.array(texts))

@@ -33,8 +33,8 @@ def account(text: str) -> Iterator[Span]:
         if not left and not text[end:end + 1].isalnum() and check.iban(text[m.start():end]): yield Span(m.start(), end, 'IBAN')
 
 
-@family(rf'(?i)[a-z]{{6}}[\p{{Nd}}L-V]{{2}}[A-T][\p{{Nd}}L-V]|\p{{Nd}}{{2}}[.．]?\p{{Nd}}{{3}}[.．]?\p{{Nd}}{{3}}{B}?[a-z](?:$|[^a-z])|[xyz][-‐-―−﹣－]?\p{{Nd}}{{7}}|\p{{Nd}}{{17}}x|\p{{Nd}}{{6}}[-‐-―−﹣－+＋a-z]\p{{Nd}}{{3}}'
-        rf'|[a-z]{{2}}{S}\p{{Nd}}{{2}}{S}\p{{Nd}}{{2}}{S}|\p{{Nd}}{{2}}{S}?\p{{Nd}}{{2}}{S}?\p{{Nd}}[ab]|insurance|nino|(?:^|[^a-z])ni(?:$|[^a-z])', alone=True)
+@family(rf'(?i)[a-z]{{6}}\p{{Nd}}{{2}}[A-T]\p{{Nd}}{{2}}[a-z]\p{{Nd}}{{3}}[a-z]|\p{{Nd}}{{2}}[.．]?\p{{Nd}}{{3}}[.．]?\p{{Nd}}{{3}}{B}?[a-z](?:$|[^a-z])|[xyz][-‐-―−﹣－]?\p{{Nd}}{{7}}|\p{{Nd}}{{17}}x|\p{{Nd}}{{6}}[-‐-―−﹣－+＋a-z]\p{{Nd}}{{3}}'
+        rf'|[a-z]{{2}}{S}\p{{Nd}}{{2}}{S}\p{{Nd}}{{2}}{S}|\p{{Nd}}{{2}}{S}?\p{{Nd}}{{2}}{S}?\p{{Nd}}[ab]|nsurance|n[iİı]no|(?:^|[^a-z])n[iİı](?:$|[^a-z])', alone=True)
 def lettered(text: str) -> Iterator[Span]:
     "National numbers that contain letters; their letters are check characters or places."
     for name, lead, pattern in _LETTERED:

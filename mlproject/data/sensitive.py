@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from ..core import Problem
 from .privacy import privacy_key, pseudonym
 from .records import Outcome
-from ..places import find_positions, generalise
+from ..places import POSITION_HINT, find_positions, generalise
 
 # %% ../../nbs/data/231_sensitive.ipynb #7503870c
 CELLS = {'1': None, '2': .1, '3': .01, '4': .001, 'obscured': .2, 'open': 0.}  # category: side of the cell in degrees; None: no position at all
@@ -83,10 +83,11 @@ def obscure(records: pa.Table,                     # SCHEMA of `mlproject.data.r
     known = [category(n, taxa, config.unknown) for n in codes.dictionary.to_pylist()]
     kinds = np.array([known[i] if i is not None else config.unknown for i in codes.indices.to_pylist()])
     cols = {n: records[n].to_pylist() for n in ('decimalLatitude', 'decimalLongitude', 'coordinateUncertaintyInMeters', 'minimumElevationInMeters', 'dataGeneralizations',
-                                                'informationWithheld', 'locationID', 'occurrenceRemarks')}
+                                                'informationWithheld', 'locationID')}
     for kind in sorted(set(kinds) - {'open'}): _move(records['occurrenceID'].to_pylist(), cols, np.flatnonzero(kinds == kind), CELLS[kind], secret)
-    for row in np.flatnonzero(kinds != 'open').tolist() if config.places else (): _hide(cols, row, secret)
-    for name, values in cols.items(): records = records.set_column(records.schema.get_field_index(name), records.schema.field(name), pa.array(values, records.schema.field(name).type))
+    if config.places: _hide(cols, moved := np.flatnonzero(kinds != 'open'), secret)
+    new = {n: pa.array(values, records.schema.field(n).type) for n, values in cols.items()} | (dict(occurrenceRemarks=_withhold(records['occurrenceRemarks'].combine_chunks(), moved)) if config.places else {})
+    for name, values in new.items(): records = records.set_column(records.schema.get_field_index(name), records.schema.field(name), values)
     return Outcome(records, counts={k: int((kinds == k).sum()) for k in sorted(set(kinds))})
 
 
@@ -106,10 +107,24 @@ def _move(ids: list, cols: dict, rows: np.ndarray, size: float | None, secret: b
 def _add(text: str | None, more: str) -> str: return more if not text else text if more in text else f'{text} | {more}'
 
 
-def _hide(cols: dict, row: int, secret: bytes) -> None:
-    "What else tells the place of a record."
-    cols['minimumElevationInMeters'][row] = None
-    place, note = cols['locationID'][row], cols['occurrenceRemarks'][row]
-    if place and not re.fullmatch('place-[a-p]{12}', place): cols['locationID'][row] = f'place-{pseudonym(place, "PLACE", secret)}'
-    for p in reversed(find_positions(note) if note else []): note = f'{note[:p.start]}<POSITION>{note[p.end:]}'
-    cols['occurrenceRemarks'][row] = note
+def _hide(cols: dict, rows: np.ndarray, secret: bytes) -> None:
+    "What else tells the place of some records."
+    named: dict[str, str] = {}
+    for row in rows.tolist():
+        cols['minimumElevationInMeters'][row] = None
+        if not (place := cols['locationID'][row]): continue
+        if place not in named: named[place] = place if re.fullmatch('place-[a-p]{12}', place) else f'place-{pseudonym(place, "PLACE", secret)}'
+        cols['locationID'][row] = named[place]
+
+
+def _withhold(notes: pa.Array, rows: np.ndarray) -> pa.Array:
+    "The notes, in some rows without the positions they name."
+    asked = rows[pc.indices_nonzero(pc.match_substring_regex(notes.take(pa.array(rows)), POSITION_HINT)).to_numpy()]  # Python reads only these
+    new: dict[int, str] = {}
+    for row in asked.tolist():
+        note = notes[row].as_py()
+        for p in reversed(find_positions(note)): new[row] = note = f'{note[:p.start]}<POSITION>{note[p.end:]}'
+    if not new: return notes
+    mask = np.zeros(len(notes), bool)
+    mask[list(new)] = True
+    return pc.replace_with_mask(notes, pa.array(mask), pa.array(list(new.values()), notes.type))
