@@ -1209,6 +1209,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'mlproject.data.sensitive._add': ('data/sensitive.html#_add', 'mlproject/data/sensitive.py'),
                                           'mlproject.data.sensitive._hide': ('data/sensitive.html#_hide', 'mlproject/data/sensitive.py'),
                                           'mlproject.data.sensitive._move': ('data/sensitive.html#_move', 'mlproject/data/sensitive.py'),
+                                          'mlproject.data.sensitive._withhold': ( 'data/sensitive.html#_withhold',
+                                                                                  'mlproject/data/sensitive.py'),
                                           'mlproject.data.sensitive.category': ( 'data/sensitive.html#category',
                                                                                  'mlproject/data/sensitive.py'),
                                           'mlproject.data.sensitive.obscure': ( 'data/sensitive.html#obscure',
