@@ -106,7 +106,7 @@ def _move(ids: list, cols: dict, rows: np.ndarray, size: float | None, secret: b
 
 def _add(text: str | None, more: str) -> str: return more if not text else text if more in text else f'{text} | {more}'
 
-
+# %% ../../nbs/data/231_sensitive.ipynb #9cbfe23c
 def _hide(cols: dict, rows: np.ndarray, secret: bytes) -> None:
     "What else tells the place of some records."
     named: dict[str, str] = {}
