@@ -53,17 +53,17 @@ demo: export  ## a small model, a prediction and a report, in about a minute
 lab: $(READY)  ## JupyterLab on nbs/, with nbdev's git hooks for this clone
 	@$(BIN)/mlproject lab
 
-test: export test-lessons  ## lessons, integration and end-to-end tests, with coverage
+test: export doctor  ## lessons, integration and end-to-end tests, with coverage
 	@rm -f .coverage .coverage.*
 	@$(BIN)/python -m coverage run -p -m mlproject.cli lessons
 	@$(BIN)/python -m pytest --cov --cov-report= --cov-append
 	@$(MAKE) -s coverage
 
+# `make test` runs the lessons against the package, to measure its coverage; this runs the notebooks as they are
 test-lessons: $(READY)
-	@$(BIN)/mlproject doctor
 	@$(BIN)/nbdev-test --n-workers 2 --skip-folder-re '^([_.].*|reports|tutorials)$$'
 
-test-all: export  ## the heavier checks: main job end to end on real photos, resumes, README commands, tutorials
+test-all: export test-lessons  ## the heavier checks: main job end to end on real photos, resumes, README commands, tutorials
 	@$(BIN)/python -m pytest -m slow
 
 coverage:

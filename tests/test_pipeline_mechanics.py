@@ -123,6 +123,7 @@ def test_papermill_alone_refuses_unknown_parameters(root, tmp_path):
     assert "('mine', [1])" in json.dumps(out)
     with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter 'titel': did you mean 'title'"): run(titel='mine')
 
+@pytest.mark.slow
 def test_command_line_one_line_errors_parallel_build_and_plot(root):
     out = ploomber('build', '--env--l', '2')
     assert out.returncode == 1 and out.stderr.strip().splitlines()[-1].startswith("Error: unknown parameter 'l': did you mean 'lr'")
