@@ -203,10 +203,10 @@ def test_what_else_tells_the_place_goes_and_withheld_positions_are_null():
 
 
 def test_every_note_of_a_hidden_species_loses_what_a_reader_finds_in_it():
-    notes = ['Den at 46.51234, 7.12345, two cubs.', None, '', '18 °C, 12 N of it', '46°30\'44"N 7°07\'24"E; 46.1 N, 7.1 E', 'lat 46.5, lon: 7.1', 'no place']
+    notes = ['Den at 46.51234, 7.12345, two cubs.', None, 'x', '18 °C, 12 N of it', '46°30\'44"N 7°07\'24"E; 46.1 N, 7.1 E', 'lat 46.5, lon: 7.1', 'no place']
     records = records_table([sighting(i, n, occurrenceRemarks=t) for i, (n, t) in enumerate((n, t) for n in ('Lynx lynx', 'Vulpes vulpes') for t in notes)])
     made = obscure(pa.concat_tables([records.slice(0, 4), records.slice(4)]), key=SECRET).records['occurrenceRemarks'].to_pylist()
-    assert made[:7] == ['Den at <POSITION>, two cubs.', None, '', notes[3], '<POSITION>; <POSITION>', '<POSITION>', 'no place'] and made[7:] == notes
+    assert made[:7] == ['Den at <POSITION>, two cubs.', None, notes[2], notes[3], '<POSITION>; <POSITION>', '<POSITION>', 'no place'] and made[7:] == notes
 
 
 def test_the_most_precise_name_on_the_list_counts(tmp_path):
