@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['ONLY_LOOK', 'GREEN', 'RED', 'BLUE', 'YELLOW', 'Build', 'read_build', 'funnel', 'plot_funnel', 'show_photos', 'short',
            'masked', 'page_table', 'rules', 'Rejects', 'rejects', 'photo_pairs', 'near_photos', 'word_diff',
-           'near_texts', 'pii_counts', 'after_replacement', 'joined', 'plot_seconds', 'plot_places', 'times',
-           'plot_calendar', 'token_set', 'token_lengths', 'plot_tokens']
+           'near_texts', 'pii_counts', 'after_replacement', 'changes', 'joined', 'plot_seconds', 'plot_places', 'times',
+           'plot_calendar', 'token_set', 'token_lengths', 'plot_tokens', 'token_line', 'plot_species_counts',
+           'plot_quality']
 
-# %% ../../nbs/data/284_dataplots.ipynb #b97a884b
-import difflib, html, json
+# %% ../../nbs/data/284_dataplots.ipynb #de5af0d2
+import difflib, html, json, re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from .dedup import moment
 from .packing import INDEX, TokenSet
 from .privacy import PrivacyConfig, replace_pii
 from .records import SPLITS, Step, load_step, records_table
+from ..places import find_positions
 from ..photos import PhotoError, fit_photo, read_photo
 
 # %% ../../nbs/data/284_dataplots.ipynb #11ca4d40
@@ -121,7 +123,7 @@ def short(text: str | None, n: int = 22) -> str:
     text = str(text or '')
     return text if len(text) <= n else text[:n - 1] + '…'
 
-# %% ../../nbs/data/284_dataplots.ipynb #e87bd620
+# %% ../../nbs/data/284_dataplots.ipynb #05736a97
 _ASKED = ('recordedBy', 'scientificName', 'vernacularName', 'occurrenceRemarks')
 
 
@@ -129,7 +131,12 @@ def masked(rows: list[dict]) -> list[str]:  # a text a row, '' for none
     "The notes of records as they may be shown."
     table = records_table([{k: r.get(k) for k in _ASKED} | dict(occurrenceID=str(i)) for i, r in enumerate(rows)])
     texts = replace_pii(table, PrivacyConfig(keyed=(), observers='remove'), _tagger()).records['occurrenceRemarks'].to_pylist()
-    return [t or '' for t in texts]
+    return [_placeless(t or '') for t in texts]
+
+
+def _placeless(text: str) -> str:
+    for p in reversed(find_positions(text)): text = f'{text[:p.start]}<POSITION>{text[p.end:]}'
+    return text
 
 
 @lru_cache(1)
@@ -198,7 +205,7 @@ def near_photos(build: Build, column: str = 'near', n: int = 3, most: int = 6) -
     several = [g for _, g in records.groupby(column) if len(g) > 1]
     return [g.head(most).to_dict('records') for g in sorted(several, key=lambda g: (-len(g), g['occurrenceID'].iloc[0]))[:n]]
 
-# %% ../../nbs/data/284_dataplots.ipynb #a10997a1
+# %% ../../nbs/data/284_dataplots.ipynb #4d5e52e8
 def word_diff(a: str, b: str) -> str:  # HTML
     "The differing words of two texts."
     a, b, out = a.split(), b.split(), []
@@ -215,7 +222,8 @@ def near_texts(build: Build, n: int = 6) -> list[dict]:  # jaccard, fate, text (
     if found is None: return []
     pairs = found[found['occurrenceID'] != found['canonical']].sort_values(['jaccard', 'occurrenceID']).head(n)
     ids = [*pairs['canonical'], *pairs['occurrenceID']]
-    notes = dict(zip(ids, masked([_notes(build, ids).get(i, {}) for i in ids])))
+    raw = _notes(build, ids)
+    notes = dict(zip(ids, masked([raw.get(i, {}) for i in ids])))
     stayed = set(build.whole.records(['occurrenceID'])['occurrenceID'].to_pylist())
     return [dict(jaccard=f'{p.jaccard:.2f}', fate='kept for its photo' if p.occurrenceID in stayed else 'left', text=word_diff(short(notes[p.canonical], 600), short(notes[p.occurrenceID], 600)))
             for p in pairs.itertuples()]
@@ -225,7 +233,10 @@ def _notes(build: Build, ids: list[str]) -> dict[str, dict]:
     rows = build.raw.records.select(['occurrenceID', *_ASKED]).to_pandas().set_index('occurrenceID')
     return {i: r.where(r.notna(), None).to_dict() for i, r in rows[rows.index.isin(ids)].iterrows()}
 
-# %% ../../nbs/data/284_dataplots.ipynb #b6cabae3
+# %% ../../nbs/data/284_dataplots.ipynb #96d11b03
+_TYPED = re.compile(r'<([A-Z][A-Z_]+)(?:-[a-z]+)?>')
+
+
 def pii_counts(build: Build) -> dict[str, int]:  # most first; 'recordedBy' counts observers
     "What the privacy step replaced, by type."
     return dict(sorted(build.count('privacy', 'replaced', {}).items(), key=lambda x: (-x[1], x[0])))
@@ -236,9 +247,14 @@ def after_replacement(build: Build, n: int = 5) -> list[str]:
     texts = [t for t in build.whole.records(['occurrenceRemarks'])['occurrenceRemarks'].drop_null().to_pylist() if _TYPED.search(t)]
     return sorted(dict.fromkeys(texts), key=lambda t: (-len({m[1] for m in _TYPED.finditer(t)}), t))[:n]
 
-
-import re
-_TYPED = re.compile(r'<([A-Z][A-Z_]+)(?:-[a-z]+)?>')
+# %% ../../nbs/data/284_dataplots.ipynb #a81090c8
+def changes(build: Build) -> list[tuple[str, str, int]]:  # step, what, how many
+    "What the steps that rewrite did to records that stayed."
+    told = build.whole.counts()
+    found = [('cleaning', k.replace('_', ' '), n) for k, n in build.count('cleaning', 'changed', {}).items()]
+    found += [(s, k.replace('_', ' '), n) for s in ('formats', 'sensitive') for k, n in told.get(s, {}).get('counts', {}).items() if isinstance(n, int)]
+    found += [('enrichment', k.split('/')[1], n) for k, n in told.get('enrichment', {}).get('counts', {}).items()]
+    return [f for f in found if f[2]]
 
 # %% ../../nbs/data/284_dataplots.ipynb #70185774
 def joined(build: Build) -> pd.DataFrame | None:  # part, method, records, seconds: median and greatest distance
@@ -319,5 +335,36 @@ def plot_tokens(folder: Path) -> Any:  # figure
     fig, (a, b) = plt.subplots(1, 2, figsize=(7.5, 1.9))
     a.hist(lengths, bins=40, color=GREEN); a.set(xlabel='tokens of a document', ylabel='documents')
     b.loglog(np.arange(1, len(often) + 1), np.maximum(often, .5), color=BLUE); b.set(xlabel='rank of the token', ylabel='occurrences')
+    fig.tight_layout()
+    return fig
+
+# %% ../../nbs/data/284_dataplots.ipynb #b39a021f
+def token_line(folder: Path) -> str:
+    "The tokens in one line."
+    meta, lengths = read_manifest(folder)['meta'], token_lengths(folder)
+    each = ', '.join(f'{n:,} {s}' for s, n in meta['tokens'].items() if n)
+    return f"**{lengths.sum():,} tokens** ({each}) in {len(lengths):,} documents, vocabulary {meta['size']:,}; a document has {np.median(lengths):.0f} at the median, {lengths.max():,} at most."
+
+# %% ../../nbs/data/284_dataplots.ipynb #a82e2dbe
+def plot_species_counts(per: pd.DataFrame) -> Any:  # `per`: a row a species, a column a split; figure
+    "Photos of each species in each split."
+    import matplotlib.pyplot as plt
+    fig, ax = plt.subplots(figsize=(7.5, 2.6))
+    bottom = np.zeros(len(per))
+    for name, colour in zip(per.columns, (BLUE, YELLOW, RED)):
+        ax.bar(range(len(per)), per[name], bottom=bottom, color=colour, width=.9, label=name)
+        bottom += per[name].to_numpy()
+    ax.set(ylabel='photos', xlim=(-.6, len(per) - .4), ylim=(0, 1.25 * max(1, bottom.max()))); ax.legend(frameon=False, ncols=3, loc='upper right')
+    ax.set_xticks(range(len(per)) if len(per) <= 40 else [], per.index if len(per) <= 40 else [], rotation=90)
+    return fig
+
+
+def plot_quality(looks: pd.DataFrame) -> Any:  # figure
+    "Width, brightness, contrast and sharpness of the photos."
+    import matplotlib.pyplot as plt
+    fig, axes = plt.subplots(1, 4, figsize=(7.5, 1.8))
+    for ax, name in zip(axes, ('width', 'brightness', 'contrast', 'sharpness')):
+        values = looks[name].dropna()
+        ax.hist(values.clip(upper=values.quantile(.99)), bins=30, color=GREEN); ax.set(xlabel=name, yticks=[])
     fig.tight_layout()
     return fig
