@@ -153,7 +153,7 @@ def grams(plain: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray:
             row((tail[:, 2:] * k[:2]).sum(1, dtype=np.uint32) + np.uint32(55))]
     return np.concatenate([three, np.stack(more, 1)], 1)
 
-# %% ../../nbs/data/233_wordmarks.ipynb #86e0f933
+# %% ../../nbs/data/233_wordmarks.ipynb #6368b75c
 PARTICLES = 'van von der den de da do dos das di del della la le du des bin ibn al el ter ten zu af ap mac y e und ja'.split()
 _PARTICLE_KEYS = functools.cache(lambda: np.sort(word_keys(PARTICLES)))
 
@@ -164,6 +164,9 @@ def candidates(w: Words, shape: np.ndarray, lists: np.ndarray) -> np.ndarray:  #
     "Words that could be a name or a part of one."
     size = w.end - w.start
     capital = (w.head & UPPER > 0) & (shape >= 2) & (shape <= 5) & (lists & 16 == 0)
+    ordinary = capital & (lists & 7 == 4) & (size > 1)
+    rare = capital & ~ordinary
+    capital = rare | ordinary & (np.r_[False, rare[:-1]] | np.r_[rare[1:], False])
     small = (shape == 1) & (lists & 20 == 0) & (size > 1)
     epithet = np.r_[False, (w.head & UPPER > 0)[:-1]] & (w.gap & ~(SPACE | STOP) == 0)
     known = small & ((lists & 3 > 0) | (size > 2) & ~epithet)
