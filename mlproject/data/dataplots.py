@@ -129,9 +129,10 @@ _ASKED = ('recordedBy', 'scientificName', 'vernacularName', 'occurrenceRemarks')
 
 def masked(rows: list[dict]) -> list[str]:  # a text a row, '' for none
     "The notes of records as they may be shown."
-    table = records_table([{k: r.get(k) for k in _ASKED} | dict(occurrenceID=str(i)) for i, r in enumerate(rows)])
-    texts = replace_pii(table, PrivacyConfig(keyed=(), observers='remove'), _tagger()).records['occurrenceRemarks'].to_pylist()
-    return [_placeless(t or '') for t in texts]
+    asked = [{k: r.get(k) for k in _ASKED} | dict(occurrenceID=str(i)) for i, r in enumerate(rows)]
+    for r in asked: r['occurrenceRemarks'] = _placeless(r['occurrenceRemarks'] or '')  # first: "11.0261 E. Ana Ruiz" reads like an initial
+    texts = replace_pii(records_table(asked), PrivacyConfig(keyed=(), observers='remove'), _tagger()).records['occurrenceRemarks'].to_pylist()
+    return [t or '' for t in texts]
 
 
 def _placeless(text: str) -> str:
