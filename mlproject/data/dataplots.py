@@ -240,7 +240,8 @@ _TYPED = re.compile(r'<([A-Z][A-Z_]+)(?:-[a-z]+)?>')
 
 def pii_counts(build: Build) -> dict[str, int]:  # most first; 'recordedBy' counts observers
     "What the privacy step replaced, by type."
-    return dict(sorted(build.count('privacy', 'replaced', {}).items(), key=lambda x: (-x[1], x[0])))
+    told = [(k, n) for k, n in build.count('privacy', 'replaced', {}).items() if n]
+    return dict(sorted(told, key=lambda x: (-x[1], x[0])))
 
 
 def after_replacement(build: Build, n: int = 5) -> list[str]:
