@@ -268,16 +268,16 @@ if __name__ == '__main__':
     p.add_argument('--misses', type=int, default=0, help='show so many of each type')
     a = p.parse_args()
     rows, missed = recall(a.n, a.seed)
-    publish('30_pii_recall', 'Personal data in field notes: recall', rows, 'Whole instance inside one span; Wilson intervals of 95 %; "left": what a re-scan of the output finds. PHONE: formats of 43 locales, a third without a word such as "call" before it; '
+    publish('pii_recall', 'Personal data in field notes: recall', rows, 'Whole instance inside one span; Wilson intervals of 95 %; "left": what a re-scan of the output finds. PHONE: formats of 43 locales, a third without a word such as "call" before it; '
             'ADDRESS: street and number, 16 locales.')
     for k, m in missed.items():
         if a.misses: print(k, len(m), *m[:a.misses], sep='\n   ')
     rows, shown = false_alarms(a.negatives, a.seed + 1)
-    publish('31_pii_false_alarms', 'Notes without personal data: false alarms', rows, 'A note counts if anything at all is found in it.')
+    publish('pii_false_alarms', 'Notes without personal data: false alarms', rows, 'A note counts if anything at all is found in it.')
     for k, m in shown.items():
         if a.misses: print(k, len(m), *m[:a.misses], sep='\n   ')
     rows, questions = speed(a.peer)
-    publish('32_pii_speed', 'Personal data: speed', rows, 'One core; medians of three rounds, interleaved with the peer: seven pattern recognisers of presidio-analyzer, no NLP engine.')
-    publish('33_pii_engines', 'Asking all texts: RE2 and Rust', questions, 'CPU-us a kilobyte. Where "same" is no, the two differ in Unicode classes; RE2 is the one used.')
-    if a.peer: publish('34_pii_peer', "Recall beside Presidio's patterns", peer_recall(a.peer, seed=a.seed))
-    if rows := shared(): publish('35_pii_shared', 'Texts of others', rows)
+    publish('pii_speed', 'Personal data: speed', rows, 'One core; medians of three rounds, interleaved with the peer: seven pattern recognisers of presidio-analyzer, no NLP engine.')
+    publish('pii_engines', 'Asking all texts: RE2 and Rust', questions, 'CPU-us a kilobyte. Where "same" is no, the two differ in Unicode classes; RE2 is the one used.')
+    if a.peer: publish('pii_peer', "Recall beside Presidio's patterns", peer_recall(a.peer, seed=a.seed))
+    if rows := shared(): publish('pii_shared', 'Texts of others', rows)

@@ -79,7 +79,7 @@ def main(rows: int = 65_536, python: str = '/tmp/peers/text/v/bin/python', sampl
         table.append({'tool': 'datatrove', 'documents': sample, 'clean, CPU-µs': f"{told['clean'] / sample * 1e6:.0f}", 'quality, CPU-µs': f"{(told['seconds'] - told['clean']) / sample * 1e6:.0f}", 'documents per CPU-second': f"{sample / told['seconds']:,.0f}",
                       'noise undone': restored(dict(zip(ids, told['texts'])), truth[:sample]), **figures({i for i, d in zip(ids, told['decisions']) if d}, truth[:sample])})
     ratio = f" Ratio {told['seconds'] / sample / both:.0f}." if len(table) == 2 else ''
-    publish('3_text_steps', 'Cleaning and quality of notes (`make bench-text`)', table, f'Generated field documents of {size:,.0f} bytes with planted faults (`benchmarks/corpus.py`), least of three runs, language included.{ratio} '
+    publish('text_steps', 'Cleaning and quality of notes (`make bench-text`)', table, f'Generated field documents of {size:,.0f} bytes with planted faults (`benchmarks/corpus.py`), least of three runs, language included.{ratio} '
             'datatrove: FTFYFormatter, Gopher repetition and quality, C4 quality without its terminal-punctuation rule; it has no rules for markup, boilerplate or signatures.')
 
 if __name__ == '__main__': main(*(int(a) if a.isdigit() else a for a in sys.argv[1:]))
