@@ -96,16 +96,21 @@ bench-build: export  ## a build with nothing to do against ploomber status
 bench-survey: export  ## how hard the survey is for a linear classifier
 	@$(BIN)/python benchmarks/survey_hardness.py
 
-bench-data: export  ## what each data step costs and reaches, on planted truth and on the real texts and photos
-	@$(BIN)/python benchmarks/load_text.py
-	@$(BIN)/python benchmarks/text_steps.py
-	@$(BIN)/python benchmarks/near_duplicates.py
-	@$(BIN)/python benchmarks/pii.py
-	@$(BIN)/python benchmarks/person_names.py
-	@$(BIN)/python benchmarks/formats.py
-	@$(BIN)/python benchmarks/enrichment.py
-	@$(BIN)/python benchmarks/annotators.py
-	@$(BIN)/python benchmarks/tokens.py
+# the data steps, one by one
+SCRIPT_bench-load := load_text
+SCRIPT_bench-text := text_steps
+SCRIPT_bench-pii := pii
+SCRIPT_bench-names := person_names
+SCRIPT_bench-formats := formats
+SCRIPT_bench-enrichment := enrichment
+SCRIPT_bench-annotators := annotators
+SCRIPT_bench-tokens := tokens
+SCRIPT_bench-near-duplicates := near_duplicates
+DATA_BENCHES := bench-load bench-text bench-pii bench-names bench-formats bench-enrichment bench-annotators bench-tokens bench-near-duplicates
+.PHONY: $(DATA_BENCHES)
+$(DATA_BENCHES): export
+	@$(BIN)/python benchmarks/$(SCRIPT_$@).py $(ARGS)
+bench-data: $(DATA_BENCHES)  ## what each data step reaches and costs, on planted truth and on real texts and photos
 # how many documents the nine steps are measured on: 10000000 takes about an hour and 30 GB of disk
 ROWS ?= 1000000
 bench-curation: export  ## the nine steps over ROWS documents of 1 KB: records/s, memory, disk
