@@ -7,7 +7,7 @@ __all__ = ['REACH', 'EXTRA', 'BLOCK', 'Span', 'Read', 'read', 'extras', 'Weights
            'not_persons', 'PersonTagger', 'tagger_digest', 'save_tagger', 'load_tagger', 'ForeignTagger', 'from_spacy',
            'from_presidio']
 
-# %% ../../nbs/data/236_tagger.ipynb #88878ee7
+# %% ../../nbs/data/236_tagger.ipynb #3b96a053
 import functools, re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from safetensors.numpy import load as load_arrays, save as save_arrays
 
 from ..core import Problem, digest, read_json, write_atomic, write_json
 from .lookalikes import ANIMALS
-from .wordmarks import APOSTROPHE, COMMA, HYPHEN, LONGEST, PARTICLES, SHAPES, SPACE, STOP, WORD_ROWS, Words, candidates, grams, listed, shapes, split, word_keys
+from .wordmarks import APOSTROPHE, COMMA, HYPHEN, LONGEST, PARTICLES, SHAPES, SPACE, STOP, WORD_ROWS, Words, candidates, epithets, grams, listed, shapes, split, word_keys
 
 # %% ../../nbs/data/236_tagger.ipynb #302faf52
 REACH = 3  # words to both sides
@@ -35,7 +35,7 @@ def _extras() -> tuple[np.ndarray, np.ndarray]:
         for l in range(6): look[s * 6 + l, [s, len(SHAPES) + l]] = 1
     return look, ((np.arange(4096)[:, None] >> np.arange(12)) & 1).astype(np.float32)
 
-# %% ../../nbs/data/236_tagger.ipynb #aff8d50e
+# %% ../../nbs/data/236_tagger.ipynb #288c87a8
 @dataclass(frozen=True)
 class Read:
     "What the network is given: T words, U different words, C candidates."
@@ -47,12 +47,16 @@ class Read:
     key: np.ndarray  # (U,)
     look: np.ndarray  # (T + 2,) index of each word's shape, length and what stands before it, in `kinds`
     kinds: np.ndarray  # (K,) those that occur
+    epithets: np.ndarray  # (T,) how many there were up to each word
 
-def read(texts: Sequence[str], lists: np.ndarray) -> Read:
+def read(texts: Sequence[str], lists: np.ndarray,
+         every: bool = False,  # candidates as for learning, see `candidates`
+         ) -> Read:
     "Everything about some texts that does not depend on weights."
     w = split(texts)
     n, shape = len(w.start), shapes(w)
-    at = candidates(w, shape, listed(w.key, lists))
+    known = listed(w.key, lists)
+    at = candidates(w, shape, known, every)
     window = at[:, None] + np.arange(-REACH, REACH + 1)
     beyond = (window < 0) | (window >= n)
     window[beyond] = 0
@@ -71,7 +75,8 @@ def read(texts: Sequence[str], lists: np.ndarray) -> Read:
     look[n + 1] = 0  # an edge, and nothing said before it
     kinds, look = _dense(look)
     window[beyond], window[begins] = n, n + 1
-    return Read(w, at, window, different, grams(w.plain, w.start[some], (w.end - w.start)[some]), key, look, kinds)
+    return Read(w, at, window, different, grams(w.plain, w.start[some], (w.end - w.start)[some]), key, look, kinds,
+                np.cumsum(epithets(w, shape, known)))
 
 def _dense(codes: np.ndarray, n: int = (6 * len(SHAPES) + 1) * 4096) -> tuple[np.ndarray, np.ndarray]:
     "The codes that occur, and the index of each in them: `np.unique` for small numbers."
@@ -171,14 +176,15 @@ _WORD = re.compile(r'[^\W\d_]{2,}')
 _TAME = set('cat mouse rabbit horse goat sheep pig duck goose pigeon snake spider snail bee ray monitor deer kite swift roller martin robin'.split())
 _OWNED = re.compile(r"(?: [A-Z]\w+)?(?:['’]s|['’]|s['’]) (?:[\w-]+ )?(?:" + '|'.join(sorted({*ANIMALS} - _TAME, key=lambda a: (-len(a), a))) + r')s?\b', re.I)
 
-# %% ../../nbs/data/236_tagger.ipynb #9dc89d3b
+# %% ../../nbs/data/236_tagger.ipynb #24cf18b5
 def not_persons(
     texts: Sequence[str],
     found: Sequence[tuple[int, int, int]],  # text, begin, end
     lists: np.ndarray,
+    epithet: Sequence[bool] | None = None,  # could there be one shortly before each span? None: unknown
 ) -> list[bool]:
     "Which spans are authors of a scientific name, its genus, or the owner of a wild animal?"
-    author = [_AUTHOR.search(texts[k], max(0, a - 90), a) for k, a, _ in found]
+    author = [_AUTHOR.search(texts[k], max(0, a - 90), a) if could else None for (k, a, _), could in zip(found, epithet or [True] * len(found))]
     genus = [_GENUS.match(texts[k], b, b + 60) for k, _, b in found]
     word = lambda m, i: ((m and m[i]) or 'nothingness').replace('-', '').rstrip('.')
     known = listed(word_keys([word(m, 2) for m in author + genus]), lists).tolist()
@@ -202,7 +208,7 @@ def _batches(texts: Sequence[str], size: int = 1 << 19) -> Iterable[tuple[int, i
 
 Span = tuple[int, int, str, float]  # begin, end (exclusive), 'PERSON', score
 
-# %% ../../nbs/data/236_tagger.ipynb #f4dce879
+# %% ../../nbs/data/236_tagger.ipynb #5867d487
 class PersonTagger:
     "Finds persons' names; made by `load` or by training."
     def __init__(self, weights: Weights, card: dict): self.weights, self.card, self.threshold = weights, card, card['threshold']
@@ -232,7 +238,8 @@ class PersonTagger:
         first, last, score = _spans(r, p, y[:, 2] > y[:, 1], threshold)
         k = w.text[first]
         found = list(zip(k.tolist(), (w.start[first] - w.offsets[k]).tolist(), (w.end[last] - w.offsets[k]).tolist()))
-        for (k, a, b), s, nobody in zip(found, score.tolist(), not_persons(texts, found, self.weights.member)):
+        before = (r.epithets[first] > r.epithets[np.maximum(first - 8, 0)]).tolist()
+        for (k, a, b), s, nobody in zip(found, score.tolist(), not_persons(texts, found, self.weights.member, before)):
             if nobody: continue
             if texts[k][b:b + 1] == '.' and (b - a == 1 or not texts[k][b - 2].isalnum()): b += 1
             out[k].append((a, b, 'PERSON', round(s, 3)))

@@ -67,7 +67,7 @@ def labels(r: Read, some: Sequence[Note]) -> np.ndarray:  # (C,) 0: outside, 1: 
     inside = (at >= 0) & (w.start[r.at] < spans[at, 1])
     return np.where(inside, np.where(w.start[r.at] == spans[at, 0], 1, 2), 0)
 
-# %% ../../nbs/data/239_tagtraining.ipynb #7d5c7afa
+# %% ../../nbs/data/239_tagtraining.ipynb #a68df6a0
 WIDTH, HIDDEN, TOP = 32, 96, 4.  # of a word, of the hidden layer; the largest value in it
 
 class Network(torch.nn.Module):
@@ -103,7 +103,7 @@ class Network(torch.nn.Module):
 
 def batch(some: Sequence[Note], member: np.ndarray) -> dict:
     "Notes as tensors."
-    r = read([n.text for n in some], member)
+    r = read([n.text for n in some], member, every=True)  # words that are no names have to be learnt, too
     n, t = len(r.words.start), torch.from_numpy
     known = listed(r.key, member).astype(np.int64)
     return dict(rows=t(r.rows.astype(np.int32)), whole=t(whole_rows(r.key, known)), known=t(known),

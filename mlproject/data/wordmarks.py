@@ -6,7 +6,7 @@
 __all__ = ['LETTER', 'UPPER', 'LOWER', 'DIGIT', 'UNDER', 'FOREIGN', 'SPACE', 'LINE', 'COMMA', 'STOP', 'COLON', 'APOSTROPHE',
            'HYPHEN', 'OPEN', 'CLOSE', 'AT', 'QUOTE', 'OTHER', 'EDGE', 'WORD', 'LONGEST', 'LISTS', 'LIST_BITS',
            'GRAM_ROWS', 'WORD_ROWS', 'GRAMS', 'SHAPES', 'PARTICLES', 'fold', 'Words', 'split', 'word_keys', 'shapes',
-           'listed', 'places_in_lists', 'grams', 'candidates']
+           'listed', 'places_in_lists', 'grams', 'epithets', 'candidates']
 
 # %% ../../nbs/data/233_wordmarks.ipynb #cddd6b96
 import functools, unicodedata
@@ -153,20 +153,28 @@ def grams(plain: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray:
             row((tail[:, 2:] * k[:2]).sum(1, dtype=np.uint32) + np.uint32(55))]
     return np.concatenate([three, np.stack(more, 1)], 1)
 
-# %% ../../nbs/data/233_wordmarks.ipynb #6368b75c
+# %% ../../nbs/data/233_wordmarks.ipynb #69ceab08
 PARTICLES = 'van von der den de da do dos das di del della la le du des bin ibn al el ter ten zu af ap mac y e und ja'.split()
 _PARTICLE_KEYS = functools.cache(lambda: np.sort(word_keys(PARTICLES)))
 
 def _in(sorted_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
     return sorted_keys[np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)] == keys
 
-def candidates(w: Words, shape: np.ndarray, lists: np.ndarray) -> np.ndarray:  # (C,) indices of words
+def epithets(w: Words, shape: np.ndarray, lists: np.ndarray) -> np.ndarray:  # (T,) bool
+    "Small words, not ordinary ones or else Latin, right behind a capital: *leo* in *Panthera leo*."
+    behind = np.r_[False, (w.head & UPPER > 0)[:-1]] & (w.gap & ~(SPACE | STOP) == 0)
+    return behind & (shape == 1) & ((lists & 20 == 0) | (lists & 32 > 0))
+
+def candidates(w: Words, shape: np.ndarray, lists: np.ndarray,
+               every: bool = False,  # also ordinary words with a capital among ordinary words
+               ) -> np.ndarray:  # (C,) indices of words
     "Words that could be a name or a part of one."
     size = w.end - w.start
     capital = (w.head & UPPER > 0) & (shape >= 2) & (shape <= 5) & (lists & 16 == 0)
-    ordinary = capital & (lists & 7 == 4) & (size > 1)
-    rare = capital & ~ordinary
-    capital = rare | ordinary & (np.r_[False, rare[:-1]] | np.r_[rare[1:], False])
+    if not every:
+        ordinary = capital & (lists & 7 == 4) & (size > 1)
+        rare = capital & ~ordinary
+        capital = rare | ordinary & (np.r_[False, rare[:-1]] | np.r_[rare[1:], False])
     small = (shape == 1) & (lists & 20 == 0) & (size > 1)
     epithet = np.r_[False, (w.head & UPPER > 0)[:-1]] & (w.gap & ~(SPACE | STOP) == 0)
     known = small & ((lists & 3 > 0) | (size > 2) & ~epithet)
