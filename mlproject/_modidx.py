@@ -1684,6 +1684,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'mlproject/data/wordmarks.py'),
                                           'mlproject.data.wordmarks.candidates': ( 'data/wordmarks.html#candidates',
                                                                                    'mlproject/data/wordmarks.py'),
+                                          'mlproject.data.wordmarks.epithets': ( 'data/wordmarks.html#epithets',
+                                                                                 'mlproject/data/wordmarks.py'),
                                           'mlproject.data.wordmarks.fold': ('data/wordmarks.html#fold', 'mlproject/data/wordmarks.py'),
                                           'mlproject.data.wordmarks.grams': ('data/wordmarks.html#grams', 'mlproject/data/wordmarks.py'),
                                           'mlproject.data.wordmarks.listed': ('data/wordmarks.html#listed', 'mlproject/data/wordmarks.py'),

@@ -467,7 +467,8 @@ def postgres(tmp_path_factory):
     if os.geteuid() == 0:
         if subprocess.run(['id', 'postgres'], capture_output=True).returncode: pytest.skip('root cannot run PostgreSQL and there is no user postgres')
         shutil.chown(base, 'postgres')
-        user = ['runuser', '-u', 'postgres', '--']
+        user = [shutil.which('runuser', path=os.environ.get('PATH', '') + ':/usr/sbin:/sbin'), '-u', 'postgres', '--']
+        if not user[0]: pytest.skip('root cannot run PostgreSQL and there is no runuser')
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
