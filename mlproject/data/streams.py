@@ -178,7 +178,7 @@ def _swift(data: bytes, columns: list[str], delimiter: str) -> Raw | None:
     import pyarrow.csv as pc_csv
     if len(set(columns)) < len(columns) or '' in columns or b'\0' in data or data.count(b'\r') != data.count(b'\r\n'): return None
     d = re.escape(delimiter.encode())
-    if b'"' in data and (delimiter == '\t' or re.search(rb'[^"\r\n%b]"[^"\r\n%b]' % (d, d), data)): return None
+    if b'"' in data and (delimiter == '\t' or data.count(b'"') % 2 or re.search(rb'[^"\r\n%b]"[^"\r\n%b]' % (d, d), data)): return None
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
     full = np.diff(ends, prepend=-1) > (2 if b'\r' in data else 1)
     try: table = pc_csv.read_csv(pa.BufferReader(data), pc_csv.ReadOptions(use_threads=False, column_names=columns), pc_csv.ParseOptions(delimiter=delimiter),
