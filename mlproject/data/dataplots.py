@@ -105,12 +105,12 @@ def show_photos(root: Path,            # what the paths are relative to
     "Photos in rows, a line or two below each; one that cannot be read is a grey square."
     import matplotlib.pyplot as plt
     rows = -(-len(photos)//columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(1.25*columns, 1.35*rows), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(1.25*columns, 1.45*rows), squeeze=False)
     for ax in axes.flat: ax.axis('off')
     for ax, photo, title in zip(axes.flat, photos, titles):
         ax.imshow(_square(root, photo, size))
-        ax.set_title(title, fontsize=6, y=-.02, va='top')
-    fig.subplots_adjust(left=.005, right=.995, top=.99, bottom=.2/rows, wspace=.04, hspace=.3)
+        ax.text(.5, -.03, title, transform=ax.transAxes, ha='center', va='top', fontsize=6)
+    fig.subplots_adjust(left=.005, right=.995, top=.995, bottom=.17/rows, wspace=.04, hspace=.2)
     return fig
 
 
@@ -286,7 +286,7 @@ def plot_places(records: pd.DataFrame) -> Any:  # figure, or None when no record
     if not len(at): return None
     moved = at['dataGeneralizations'].notna()
     fig, ax = plt.subplots(figsize=(4.5, 3.2))
-    for some, look, label in ((~moved, dict(c=GREEN), 'as recorded'), (moved, dict(facecolors='none', edgecolors=RED), 'generalised')):
+    for some, look, label in ((moved, dict(facecolors='none', edgecolors=RED), 'generalised'), (~moved, dict(c=GREEN, edgecolors='white'), 'as recorded')):
         if some.any(): ax.scatter(at['decimalLongitude'][some], at['decimalLatitude'][some], s=14, label=f'{label} ({some.sum():,})', linewidths=.7, **look)
     ax.set(xlabel='longitude', ylabel='latitude', aspect=1/max(.1, np.cos(np.radians(at['decimalLatitude'].mean()))))
     ax.margins(.1); ax.grid(alpha=.3); ax.legend(frameon=False, loc='upper left', bbox_to_anchor=(1, 1))

@@ -181,6 +181,9 @@ def _patterns(texts: pa.Array, config: PrivacyConfig) -> dict[int, list[Span]]:
     return {row: spans for row, spans in found.items() if spans}
 
 
+_DEGREES = re.compile(r'(?<=°)\s?[CFK]\b')  # "1 °C. Grass cut": the unit reads like an initial; lower case, of the same length, does not
+
+
 def _persons(texts: pa.Array, records: pa.Table, config: PrivacyConfig, tagger: Tagger | None) -> dict[int, list[Span]]:
     "What the tagger finds, and the record's own observer, less what `spared` says."
     found: dict[int, list[Span]] = {}
@@ -189,7 +192,8 @@ def _persons(texts: pa.Array, records: pa.Table, config: PrivacyConfig, tagger: 
             found[row] = [Span(*m.span(), 'PERSON') for m in re.finditer(rf'(?<!\w){re.escape(name)}(?!\w)', texts[row].as_py(), re.I)]
     if tagger is not None:
         rows = [i for i, t in enumerate(texts.to_pylist()) if t]
-        for row, spans in zip(rows, tagger.spans([texts[i].as_py() for i in rows]), strict=True):
+        asked = [_DEGREES.sub(lambda m: m[0].lower(), texts[i].as_py()) for i in rows]
+        for row, spans in zip(rows, tagger.spans(asked), strict=True):
             keep = [Span(*s) for s in spans if s[2] in config.types and s[3] >= config.least_score and s[0] < s[1]]
             if keep: found[row] = found.get(row, []) + keep
     names = [records[c] for c in ('scientificName', 'vernacularName')]
