@@ -243,3 +243,9 @@ def test_eponyms_and_authorities_are_spared():
     for text in ("Thomson's gazelle", 'Myotis myotis (Borkhausen, 1797)', 'Alcedo atthis ispida Linnaeus, 1758', "Leach's storm petrel", '(É. Geoffroy & Cuvier, 1795)', 'GPS-0451'):
         assert any(a == 0 and b >= len(text) - 1 for a, b in spared(text)), text
     for text in ('with Leila Rossi', 'Seen with Alma Eriksen', 'Lion with Leila Rossi in 2024'): assert spared(text, ['Lynx lynx']) == [], text
+
+@pytest.mark.parametrize('note, kept', [('Hot and still, 1 °C. Grass cut in front of the lens.', '1 °C. Grass cut'), ('At 12 °C. Anna Ruiz saw it.', '12 °C. <PERSON')])
+def test_the_unit_of_a_temperature_is_no_initial(note, kept):
+    from mlproject.data.tagger import PersonTagger
+    table = records_table([dict(occurrenceID='1', occurrenceRemarks=note)])
+    assert kept in replace_pii(table, PrivacyConfig(keyed=(), observers='remove'), PersonTagger.load()).records['occurrenceRemarks'][0].as_py()

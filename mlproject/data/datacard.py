@@ -66,7 +66,7 @@ def _tokens(build: Build) -> dict[str, int] | None:
 RARE = 20  # photos; a species with fewer has a wide interval in any evaluation
 
 ALWAYS = ('Labels are those of the sources; nobody looked at them again. A wrong name goes on as it came.',
-          'Names of persons are found by a model, so some are missed. Search the notes again before they are published.',
+          'Names of persons are found by a model (with `persons: false` only the own observer of a note), so some are missed. Search the notes again before they are published.',
           'Faces, number plates and voices are not looked for. EXIF of the photos is left out only where photos are copied with `strip_photos`.',
           'Consent of the observers, funding and the reason why the data were collected are not known to this program.')
 
