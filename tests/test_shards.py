@@ -150,7 +150,8 @@ if __name__ == '__main__':
 def start(tmp_path, out, workers=2):
     (tmp_path/'run.py').write_text(RUN)
     env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(HERE), str(HERE.parent)]))
-    return subprocess.Popen([sys.executable, str(tmp_path/'run.py'), str(out), str(workers)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, str(tmp_path/'run.py'), str(out), str(workers)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's background jobs ignore Ctrl-C
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_and_ends_with_the_same_bytes(tmp_path):
