@@ -12,6 +12,7 @@ import asyncio, json, logging, re, secrets, time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,8 +26,8 @@ from ..core import Problem, one_line
 from ..export.extended import patch
 from .engine import Answer
 from .guarding import Guard, Key, guarded, token_of
-from .inputs import Limits, parse_json, read_item, read_request
-from . import openapi
+from . import inputs, openapi
+from .inputs import parse_json, read_item, read_request
 from .schemas import PROBLEM_MEDIA_TYPE, ServingError
 from .service import Served, Service
 from .telemetry import METRICS_TYPE, Board, Telemetry, Trace, add_up, exposition, of_engines, read_trace
@@ -133,10 +134,11 @@ async def read_body(receive: Callable, ask: Ask, most: int, room: Room) -> bytes
 class App:
     "The server as an ASGI application."
     def __init__(self, service: Service, guard: Guard, telemetry: Telemetry, board: Board, web: FastAPI,
-                 fetch: Callable | None = None,       # async (list[Incoming], Limits) -> list[Incoming], for photo addresses
+                 fetch: Callable | None = None,       # `Fetcher.fill`, for photo addresses
                  room: Room | None = None):
         self.service, self.guard, self.telemetry, self.board, self.web, self.fetch = service, guard, telemetry, board, web, fetch
-        self.room, self.state = room or Room(), web.state
+        self.room, self.state, self.leaving = room or Room(), web.state, False   # leaving: about to stop, still answering
+        self.connections: Callable[[], int] = lambda: 0
         self.hot = {('POST', '/v1/predict'): self.predict, ('POST', '/v1/predict/batch'): self.predict_batch}
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
@@ -159,8 +161,8 @@ async def predict(self: App, scope: dict, receive: Callable, send: Callable, ask
         body = await read_body(receive, ask, self.service.limits.body_bytes, self.room)
         start = time.monotonic()
         request = read_request(_text(ask.headers.get(b'content-type')), body, scope['query_string'], self.service.limits)
-        photos = request.photos if request.kind != 'json' or not self.fetch else await self.fetch(request.photos, self.service.limits)
-        served = await self.answer(ask, photos, request, 1000 * (time.monotonic() - start))
+        if self.fetch and request.kind == 'json': request = await self.fetch(request)
+        served = await self.answer(ask, request, 1000 * (time.monotonic() - start))
         await respond(send, 200, json.dumps(answer_document(served)).encode(), b'application/json', ask, _traced(ask))
     except ServingError as e:
         status = e.status
@@ -174,11 +176,11 @@ async def predict(self: App, scope: dict, receive: Callable, send: Callable, ask
     self.telemetry.metrics.count('http_responses', str(status))
 
 @patch
-async def answer(self: App, ask: Ask, photos: Sequence, request, read_ms: float) -> Served:
+async def answer(self: App, ask: Ask, request: inputs.Request, read_ms: float) -> Served:
     "Hand a request to the service; from here on it is the service that tells of it."
     route, timeout = _text(ask.headers.get(b'x-route-key')), timeout_of(ask.headers.get(b'x-request-timeout-ms'))
     ask.reached = True
-    return await self.service.predict(photos, version=request.version, route_key=route[:256] if route else None, top_k=request.top_k, timeout_ms=timeout,
+    return await self.service.predict(request.photos, version=request.version, route_key=route[:256] if route else None, top_k=request.top_k, timeout_ms=timeout,
                                       request_id=ask.request_id, key_id=ask.key_id, trace=ask.trace, read_ms=read_ms)
 
 @patch
@@ -276,20 +278,21 @@ async def _line(self: App, ask: Ask, number: int, line: bytes | None, options) -
     one.request_id = f'{ask.request_id}/{number}'
     try:
         if line is None: raise _too_large(self.service.limits.photo_bytes, self.service.limits.photo_bytes)
-        photos = [read_item(parse_json(line, self.service.limits), f'line[{number}]', self.service.limits)]
-        if self.fetch: photos = await self.fetch(photos, self.service.limits)
-        return answer_document(await self._patiently(one, photos, options))
+        item = read_item(parse_json(line, self.service.limits), f'line[{number}]', self.service.limits)
+        request = replace(options, photos=(item,))
+        if self.fetch: request = await self.fetch(request)
+        return answer_document(await self._patiently(one, request))
     except ServingError as e:
         if not one.reached: self.tell(one, e)
         return e.document(one.request_id)
 
 @patch
-async def _patiently(self: App, ask: Ask, photos: Sequence, options) -> Served:
+async def _patiently(self: App, ask: Ask, request: inputs.Request) -> Served:
     give_up = time.monotonic() + PATIENCE
     while True:
         try:
             if ask.key and not ask.reached: self.guard.admit(ask.token, 'predict')
-            return await self.answer(ask, photos, options, 0.)
+            return await self.answer(ask, request, 0.)
         except ServingError as e:
             if e.code not in ('overloaded', 'rate_limited') or time.monotonic() > give_up: raise
         await asyncio.sleep(.05)
@@ -355,14 +358,14 @@ def _about(l, weights: dict) -> dict:
     return dict(name=l.name, version=l.version, digest=l.digest, weight=round(weights.get(l.version, 0.), 6), species=len(l.labels),
                 size=l.model.preprocess.size)
 
-def snapshot(app: App, connections: int = 0) -> dict:
+def snapshot(app: App) -> dict:
     "What this worker has counted and how it is, for the `Board`."
     found, loaded = app.telemetry.metrics.snapshot(), app.service.fleet.versions()
     engines = of_engines({l.version: l.engine.stats() for l in loaded})
     dropped = app.telemetry.lines.dropped if app.telemetry.lines else 0
     found['counters'] += engines['counters'] + [[['log_lines_dropped'], dropped], [['listener_failures'], app.service.listener_failures]]
     found['gauges'] = engines['gauges'] + [[['weight', v], w] for v, w in app.service.fleet.weights().items()] + [
-        [['connections'], connections], [['workers'], 1], [['ready'], int(bool(loaded) and not app.service.draining)]]
+        [['connections'], app.connections()], [['workers'], 1], [['ready'], int(bool(loaded) and not app.service.draining)]]
     return found
 
 def own_routes(find: Callable[[], App]) -> list[Route]:
@@ -376,15 +379,16 @@ def own_routes(find: Callable[[], App]) -> list[Route]:
         return JSONResponse(_about(l, fleet.weights()) | dict(labels=list(l.labels), signature=l.about['signature'], calibration=l.about['calibration']))
     async def live(request): return JSONResponse(dict(status='live'))
     async def ready(request):
-        fine = await find().service.ready()
-        word = 'ready' if fine else 'draining' if find().service.draining else 'not ready'
+        fine = not find().leaving and await find().service.ready()
+        word = 'ready' if fine else 'draining' if find().leaving or find().service.draining else 'not ready'
         return JSONResponse(dict(status=word), 200 if fine else 503)
     async def metrics(request):
         app = find()
-        app.board.publish(snapshot(app, app.connections() if hasattr(app, 'connections') else 0))
+        app.board.publish(snapshot(app))
         return Response(exposition(add_up(app.board.all())), headers={'content-type': METRICS_TYPE})
     table = {'/v1/models': models, '/v1/models/{version}': model, '/health/live': live, '/health/ready': ready, '/metrics': metrics}
-    return [Route(path, f, methods=['GET']) for path, f in table.items()]
+    async def elsewhere(request): raise Problem('this route is answered before the router')   # it only knows the method here, for 405
+    return [Route(path, f, methods=['GET']) for path, f in table.items()] + [Route(p, elsewhere, methods=['POST']) for p in ('/v1/predict', '/v1/predict/batch')]
 
 # %% ../../nbs/serving/650_app.ipynb #6efbc59a
 def doc_routes(find: Callable[[], App], name: str) -> list[Route]:
