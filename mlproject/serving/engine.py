@@ -292,8 +292,8 @@ def _work(self: Engine, jobs: list[_Job]) -> None:
     decoded = [(j, p) for j in jobs if (p := self._pixels(j, start)) is not None]
     live = [(j, p) for j, p in decoded if self._wanted(j)]
     if live: self._classify([j for j, _ in live], np.stack([p for _, p in live]))
-    _deliver([(j, j.answer) for j in jobs if j.answer is not None])
     self._account([j.answer for j in jobs if isinstance(j.answer, Answer)], len(live), time.monotonic() - start)
+    _deliver([(j, j.answer) for j in jobs if j.answer is not None])
 
 @patch
 def _wanted(self: Engine, job: _Job) -> bool:
