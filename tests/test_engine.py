@@ -8,7 +8,9 @@ from small_model import photo, small_extended, until, white
 
 from mlproject.core import Problem
 from mlproject.metrics import softmax
-from mlproject.serving.engine import MAX_CRASHES, DeadlineExceeded, Draining, Engine, EngineConfig, Overloaded, load_model
+from mlproject.serving.engine import MAX_CRASHES, Engine
+from mlproject.serving.jobs import DeadlineExceeded, Draining, EngineConfig, Overloaded
+from mlproject.serving.sessions import load_model
 
 FAR = dict(queue_ms=600_000., deadline_ms=600_000.)   # a busy machine shall not turn a test into an overload
 PHOTOS = [photo(i) for i in range(12)]
