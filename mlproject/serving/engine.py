@@ -11,7 +11,7 @@ from concurrent.futures import Future
 
 import numpy as np
 
-from ..core import one_line
+from ..core import Problem, one_line
 from ..export.extended import ExtendedModel, Prediction, patch
 from ..photos import PhotoError
 from .jobs import Answer, DeadlineExceeded, Draining, EngineConfig, Group, Job, Overloaded, Single, deliver
@@ -32,13 +32,16 @@ class Engine:
         self._service, self._seen, self._crashes = 0., 0, 0        # worker-seconds a photo, over how many, deaths in a row
         self._counts = dict.fromkeys(('photos', 'batches', 'shed', 'expired', 'cancelled', 'bad_photos', 'network_failures',
                                       'surprises', 'deaths'), 0)
-        self._busy, self._sizes = 0., [0] * (config.batch + 1)
+        self._busy, self._told, self._sizes = 0., -math.inf, [0] * (config.batch + 1)
         self._threads: dict[int, threading.Thread] = {}
-        for i in range(config.workers): self._hire(i)
+        if not all([self._hire(i) for i in range(config.workers)]): raise Problem(f'no thread to be had for {config.workers} workers')
 
-    def _hire(self, i: int) -> None:
-        self._threads[i] = threading.Thread(target=self._live, args=(i,), name=f'engine-{i}', daemon=True)
-        self._threads[i].start()
+    def _hire(self, i: int) -> bool:   # whether the system had a thread for us
+        thread = threading.Thread(target=self._live, args=(i,), name=f'engine-{i}', daemon=True)
+        try: thread.start()
+        except RuntimeError: return False
+        self._threads[i] = thread
+        return True
 
 # %% ../../nbs/serving/620_engine.ipynb #d440cc80
 @patch
@@ -157,17 +160,19 @@ def _live(self: Engine, me: int) -> None:
 # %% ../../nbs/serving/620_engine.ipynb #beec362e
 @patch
 def _bury(self: Engine, me: int, cause: BaseException) -> None:
-    "A worker died: fail what it held, and replace it, unless all die at once."
+    "A worker died: fail what it held, and replace it, unless all die at once. Without workers, nothing is taken in."
     with self._lock:
         _, held = self._hands.pop(me, (0, []))
+        del self._threads[me]
         self._counts['deaths'] += 1
         self._crashes += 1
-        del self._threads[me]
+        again, left = not self._closed and self._crashes <= MAX_CRASHES and self._hire(me), []
+        if not self._threads and not self._closed:
+            left, self._bytes, self._draining = list(self._waiting), 0, True
+            self._waiting.clear()
         self._hush()
-        again = not self._closed and self._crashes <= MAX_CRASHES
-        if again: self._hire(me)
     log.error('a worker thread died (%s) and is %s: %s', type(cause).__name__, 'replaced' if again else 'NOT replaced', one_line(cause))
-    deliver([(j, Answer(FAULT)) for j in held if not j.gone])
+    deliver([(j, Answer(FAULT)) for j in held if not j.gone] + [(j, Draining()) for j in left])
 
 MAX_CRASHES = 20   # deaths with no answer in between, after which workers are no longer replaced
 FAULT = Prediction(error='the server failed on this photo', reason='network')
@@ -211,8 +216,12 @@ def _pixels(self: Engine, job: Job, start: float) -> np.ndarray | None:   # (S, 
 # %% ../../nbs/serving/620_engine.ipynb #4afaacc5
 @patch
 def _surprised(self: Engine, stage: str, e: Exception) -> None:
-    with self._lock: self._counts['surprises'] += 1
-    log.error('%s failed unexpectedly: %s: %s', stage, type(e).__name__, one_line(e))
+    "Count what should not happen, and say it, at most once a second: who causes it shall not fill the disk."
+    with self._lock:
+        self._counts['surprises'] += 1
+        now, before = time.monotonic(), self._told
+        if now > before + 1: self._told = now
+    if now > before + 1: log.error('%s failed unexpectedly: %s: %s', stage, type(e).__name__, one_line(e))
 
 @patch
 def _classify(self: Engine, jobs: list[Job], pixels: np.ndarray) -> None:   # (N, S, S, 3) uint8
@@ -259,7 +268,8 @@ def stats(self: Engine) -> dict:
         return self._counts | dict(
             depth=len(self._waiting), in_flight=len(self._waiting) + sum(len(j) for _, j in self._hands.values()),
             wait_ms=1000 * wait, saturation=min(1., max(1000 * wait / self.config.queue_ms, len(self._waiting) / self.config.queue)),
-            service_ms=1000 * self._service, workers=len(self._threads), busy_workers=len(self._hands), waiting_bytes=self._bytes, busy_s=self._busy,
+            service_ms=1000 * self._service, workers=len(self._threads),
+            busy_workers=len(self._hands), waiting_bytes=self._bytes, busy_s=self._busy,
             longest_s=max((now - t for t, _ in self._hands.values()), default=0.), batch_sizes=list(self._sizes),
             draining=self._draining)
 
