@@ -1,5 +1,5 @@
 "Whatever is sent: a right status, in under a second of CPU and 300 MB, and nothing leaves the machine."
-import socket, sys, time
+import ctypes, gc, socket, sys, time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,10 @@ CPU, MEMORY = 1., 300   # seconds, MB
 
 def resident(reset: bool = False) -> tuple[float, float]:
     "MB now and at most since the last reset; the kernel counts."
-    if reset: Path('/proc/self/clear_refs').write_text('5')
+    if reset:
+        gc.collect()
+        if hasattr(libc := ctypes.CDLL(None), 'malloc_trim'): libc.malloc_trim(0)   # what was freed shall not hide what is taken
+        Path('/proc/self/clear_refs').write_text('5')
     found = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text().splitlines() if line.startswith(('VmRSS', 'VmHWM')))
     return tuple(int(found[k].split()[0]) / 1024 for k in ('VmRSS', 'VmHWM'))
 
@@ -47,6 +50,8 @@ def told(e: ServingError) -> str:
     assert document['detail'] == document['error'] and document['code'] == e.code
     return e.code
 
+COUNTED = sys.platform == 'linux'
+
 def params(): return [pytest.param(h, id=h.name, marks=[pytest.mark.slow] if h.heavy else []) for h in hostile()]
 
 @pytest.fixture
@@ -59,10 +64,10 @@ def no_calls(monkeypatch):
 def test_hostile(h, no_calls):
     h.body
     pixels(PREP, photo())
-    before, _ = resident(reset=True)
+    before = resident(reset=True)[0] if COUNTED else 0
     start = time.process_time()
     status, codes = ask(h)
-    cpu, peak = time.process_time() - start, resident()[1] - before
+    cpu, peak = time.process_time() - start, (resident()[1] if COUNTED else 0) - before
     del h.__dict__['body']
     assert status in h.expected, (status, codes)
     assert cpu < CPU and peak < MEMORY, f'{cpu:.2f} s of CPU, {peak:.0f} MB'
