@@ -229,13 +229,13 @@ def timeout_of(header: str | None, asked: float | None) -> float | None:   # ms
     if not 0 < told < 1e12: raise ServingError('invalid', 'is no time', 'x-request-timeout-ms', header, 'milliseconds, above 0')
     return told if asked is None else min(told, asked)
 
-# %% ../../nbs/serving/646_protocol.ipynb #646f13b1
+# %% ../../nbs/serving/646_protocol.ipynb #2aebba3a
 Admit = Callable[[Request], Awaitable[dict[str, Any]]]
 
 async def _anybody(request: Request) -> dict[str, Any]: return {}
 
 async def infer(service: Service, request: Request, read: Callable, admit: Admit) -> Response:
-    "One request for inference. Raises `ServingError`."
+    "One request for inference. Raises `ServingError` for what does not reach the service."
     start = time.monotonic()
     who = await admit(request)
     if (coding := request.headers.get('content-encoding', 'identity')) != 'identity':
@@ -244,19 +244,23 @@ async def infer(service: Service, request: Request, read: Callable, admit: Admit
     find_model(service.fleet, name, version)
     asked = read_infer(await read(request, service.limits), request.headers.get('inference-header-content-length'), service.limits)
     timeout = timeout_of(request.headers.get('x-request-timeout-ms'), asked.timeout_ms)
-    served = await service.predict(asked.photos, **dict(version=version, route_key=asked.route_key, top_k=1, timeout_ms=timeout, door='oip-rest',
-                                                        read_ms=1000 * (time.monotonic() - start)) | who)
+    how = dict(version=version, route_key=asked.route_key, top_k=1, timeout_ms=timeout, door='oip', read_ms=1000 * (time.monotonic() - start)) | who
+    try: served = await service.predict(asked.photos, **how)
+    except ServingError as e: return problem_response(e, how.get('request_id'))
     body, length = write_infer(asked, find_model(service.fleet, served.name, served.version), served.answers)
     if length is None: return Response(body, media_type='application/json')
     return Response(body, media_type='application/octet-stream', headers={'Inference-Header-Content-Length': str(length)})
 
-# %% ../../nbs/serving/646_protocol.ipynb #8b21767b
-def protocol_routes(service: Service, *, read: Callable[[Request, Limits], Awaitable[bytes]] = read_body, admit: Admit = _anybody) -> list[Route]:
+# %% ../../nbs/serving/646_protocol.ipynb #6f645b11
+def protocol_routes(service: Service, *, read: Callable[[Request, Limits], Awaitable[bytes]] = read_body, admit: Admit = _anybody,
+                    refused: Callable[[ServingError, Request], None] = lambda e, request: None) -> list[Route]:
     "The routes of the protocol below /v2."
     def answering(handle: Callable[[Request], Awaitable[Any]]) -> Callable:
         async def endpoint(request: Request) -> Response:
             try: found = await handle(request)
-            except ServingError as e: return problem_response(e, getattr(request.state, 'request_id', None))
+            except ServingError as e:
+                refused(e, request)
+                return problem_response(e, getattr(request.state, 'request_id', None))
             except ClientDisconnect: return Response(status_code=499)
             return found if isinstance(found, Response) else JSONResponse(found)
         return endpoint

@@ -7,7 +7,7 @@ __all__ = ['SERVICE', 'STATUS', 'Admit', 'log', 'CALLS', 'WATCH_S', 'message', '
            'status_of', 'metadata_of', 'guarded', 'Handlers', 'service_handler', 'health_handler', 'options',
            'RpcServer', 'start_rpc']
 
-# %% ../../nbs/serving/660_rpc.ipynb #c1b325e5
+# %% ../../nbs/serving/660_rpc.ipynb #a9f64527
 import asyncio, json
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -19,11 +19,13 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2
 
 from ..core import Problem, one_line
+from .guarding import Guard, token_of
 from .inputs import Limits
 from .protocol import (EXTENSIONS, INPUT, OUTPUTS, Asked, _no_shared_memory, _route_key, _timeout, find_model, model_metadata, photo_tensor,
                                         raw, server_metadata, split_bytes, tensors, wanted_outputs)
 from .schemas import ServingError
 from .service import Service
+from .telemetry import read_trace
 
 # %% ../../nbs/serving/660_rpc.ipynb #dbddd04a
 SERVICE = 'inference.GRPCInferenceService'
@@ -87,7 +89,7 @@ async def _fail(context: Any, e: ServingError) -> None:
 
 def _ascii(text: str) -> str: return one_line(text, 1000)
 
-# %% ../../nbs/serving/660_rpc.ipynb #823f29dc
+# %% ../../nbs/serving/660_rpc.ipynb #cbf73b21
 Admit = Callable[[dict[str, str]], dict[str, Any]]
 
 def metadata_of(context: Any) -> dict[str, str]:
@@ -96,22 +98,22 @@ def metadata_of(context: Any) -> dict[str, str]:
     for key, value in context.invocation_metadata() or (): found.setdefault(key, value) if isinstance(value, str) else None
     return found
 
-def guarded(guard: Any) -> Admit:   # a `serving.guarding.Guard`
+def guarded(guard: Guard) -> Admit:
     "Calls with an API key of the scope `predict`, in the metadata entry `authorization` or `x-api-key`."
-    from mlproject.serving.guarding import token_of
     def admit(metadata: dict[str, str]) -> dict[str, Any]:
-        key = guard.admit(metadata.get('x-api-key') or token_of(metadata.get('authorization')), 'predict')
+        key = guard.admit(token_of(metadata.get('authorization'), metadata.get('x-api-key')), 'predict')
         return dict(key_id=key.id) if key else {}
     return admit
 
 def _context(metadata: dict[str, str]) -> dict[str, Any]:
     "What a call says of itself."
     id = one_line(metadata.get('x-request-id', ''), 128)
-    return dict(door='grpc', trace=metadata.get('traceparent')) | (dict(request_id=id) if id else {})
+    return dict(door='grpc', trace=read_trace(metadata.get('traceparent'), metadata.get('tracestate'))) | (dict(request_id=id) if id else {})
 
 class Handlers:
     "The six calls of the protocol."
-    def __init__(self, service: Service, admit: Admit | None = None): self.service, self.admit = service, admit or (lambda metadata: {})
+    def __init__(self, service: Service, admit: Admit = lambda metadata: {}, refused: Callable[..., None] = lambda e, **who: None):
+        self.service, self.admit, self.refused = service, admit, refused
 
     async def ServerLive(self, request, context): return dict(live=True)
     async def ServerReady(self, request, context): return dict(ready=await self.service.ready())
@@ -126,11 +128,15 @@ class Handlers:
         return model_metadata(self.service.fleet, request.name, request.version or None)
 
     async def ModelInfer(self, request, context):
-        metadata = metadata_of(context)
-        who = _context(metadata) | self.admit(metadata)
-        version = request.model_version or None
-        find_model(self.service.fleet, request.model_name, version)
-        asked = asked_of(request, self.service.limits)
+        metadata, version = metadata_of(context), request.model_version or None
+        who = _context(metadata)
+        try:
+            who |= self.admit(metadata)
+            find_model(self.service.fleet, request.model_name, version)
+            asked = asked_of(request, self.service.limits)
+        except ServingError as e:
+            self.refused(e, path='ModelInfer', **who)
+            raise
         limits = [t for t in (asked.timeout_ms, _left(context)) if t is not None]
         served = await self.service.predict(asked.photos, version=version, route_key=asked.route_key, top_k=1, timeout_ms=min(limits, default=None), **who)
         await context.send_initial_metadata((('x-request-id', served.request_id),))
@@ -184,7 +190,7 @@ def health_handler(service: Service) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler('grpc.health.v1.Health', dict(
         Check=grpc.unary_unary_rpc_method_handler(check, read, write), Watch=grpc.unary_stream_rpc_method_handler(watch, read, write)))
 
-# %% ../../nbs/serving/660_rpc.ipynb #02cb5f58
+# %% ../../nbs/serving/660_rpc.ipynb #3966bace
 def options(limits: Limits) -> list[tuple[str, int]]:
     "Limits of the transport: message and metadata size, pings, and no sharing of the port by accident."
     most = limits.body_bytes + 65_536
@@ -202,13 +208,14 @@ class RpcServer:
 
 async def start_rpc(service: Service,
                     address: str = '127.0.0.1:0',   # host:port; port 0: any that is free
-                    *, admit: Admit | None = None,  # who may ask; see `guarded`
+                    *, admit: Admit = lambda metadata: {},  # who may ask; see `guarded`
+                    refused: Callable[..., None] = lambda e, **who: None,  # told of calls that did not reach the service: `Telemetry.refused`
                     tls: tuple[bytes, bytes] | None = None,  # private key, certificate chain
                     calls: int = 256,               # at the same time
                     ) -> RpcServer:
     "Listen and serve; `Problem` when the address cannot be had."
     server = grpc.aio.server(options=options(service.limits), maximum_concurrent_rpcs=calls)
-    server.add_generic_rpc_handlers((service_handler(Handlers(service, admit)), health_handler(service)))
+    server.add_generic_rpc_handlers((service_handler(Handlers(service, admit, refused)), health_handler(service)))
     try: port = server.add_secure_port(address, grpc.ssl_server_credentials([tls])) if tls else server.add_insecure_port(address)
     except RuntimeError as e: raise Problem(f'cannot listen on {address} for gRPC: is the port taken? ({one_line(e, 120)})') from e
     if not port: raise Problem(f'cannot listen on {address} for gRPC')
