@@ -115,7 +115,7 @@ def test_errors_have_a_status(client, photos, name, version, status, text):
 
 
 def test_time_comes_with_the_call_or_as_a_parameter(client):
-    big = tensor([photo(1, 1500, 2000)])
+    big = tensor([photo(1, 1000, 1500)])
     with pytest.raises(InferenceServerException, match='No answer within the time') as e: client.infer('colours', big, timeout=1)
     assert e.value.status() == 'StatusCode.DEADLINE_EXCEEDED'
     with pytest.raises(InferenceServerException) as e: client.infer('colours', big, client_timeout=.002)

@@ -7,7 +7,7 @@ __all__ = ['SERVICE', 'STATUS', 'Admit', 'log', 'CALLS', 'WATCH_S', 'message', '
            'status_of', 'metadata_of', 'guarded', 'Handlers', 'service_handler', 'health_handler', 'options',
            'RpcServer', 'start_rpc']
 
-# %% ../../nbs/serving/660_rpc.ipynb #a9f64527
+# %% ../../nbs/serving/660_rpc.ipynb #c9573670
 import asyncio, json
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -21,8 +21,8 @@ from grpc_health.v1 import health_pb2
 from ..core import Problem, one_line
 from .guarding import Guard, token_of
 from .inputs import Limits
-from .protocol import (EXTENSIONS, INPUT, OUTPUTS, Asked, _no_shared_memory, _route_key, _timeout, find_model, model_metadata, photo_tensor,
-                                        raw, server_metadata, split_bytes, tensors, wanted_outputs)
+from .protocol import (EXTENSIONS, INPUT, OUTPUTS, Asked, _no_shared_memory, _route_key, _timeout, check_input, find_model, model_metadata,
+                                        photos_of, raw, server_metadata, split_bytes, tensors, wanted_outputs)
 from .schemas import ServingError
 from .service import Service
 from .telemetry import read_trace
@@ -43,7 +43,7 @@ def message(name: str) -> type:   # 'ModelInferRequest', …
     "The class of a message of the protocol."
     return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f'inference.{name}'))
 
-# %% ../../nbs/serving/660_rpc.ipynb #c932e6c2
+# %% ../../nbs/serving/660_rpc.ipynb #aae0d5db
 def parameters_of(found: Any) -> dict[str, Any]:
     "Parameters of a message as plain values."
     chosen = {k: v.WhichOneof('parameter_choice') for k, v in found.items()}
@@ -58,8 +58,9 @@ def asked_of(request: Any, limits: Limits = Limits()) -> Asked:   # ModelInferRe
         _no_shared_memory(found, where)
     if packed and (len(packed) != 1 or tensor.contents.ListFields()):
         raise ServingError('malformed', f'{len(packed)} raw tensors beside {len(request.inputs)} inputs', 'raw_input_contents', allowed='raw or typed contents, not both')
+    check_input(tensor.name, tensor.datatype)
     elements = split_bytes(packed[0], limits.photos) if packed else list(tensor.contents.bytes_contents)
-    return Asked(photo_tensor(tensor.name, tensor.datatype, tensor.shape, elements, limits), request.id or None,
+    return Asked(photos_of(tensor.shape, elements, limits), request.id or None,
                  wanted_outputs((o.name, bool(packed)) for o in request.outputs), bool(packed), _timeout(parameters), _route_key(parameters))
 
 def answer_of(asked: Asked, loaded: Any, answers: list) -> Any:   # ModelInferResponse
