@@ -78,7 +78,7 @@ def test_a_photo_that_changes_costs_its_shard(model, photos, tmp_path):
 KILLED = '''
 import sys
 from mlproject.serving.batch import predict_batch
-predict_batch(sys.argv[1], sys.argv[2], sys.argv[3], rows=4, workers=int(sys.argv[4]))
+if __name__ == '__main__': predict_batch(sys.argv[1], sys.argv[2], sys.argv[3], rows=4, workers=int(sys.argv[4]))
 '''
 
 

@@ -6,7 +6,7 @@
 __all__ = ['Answer', 'READERS_AHEAD', 'LIST', 'DOWNLOADS', 'BatchConfig', 'batch_schema', 'answer_group', 'cores', 'answer_all',
            'predict_table', 'predict_batch']
 
-# %% ../../nbs/serving/670_batch.ipynb #17fd736f
+# %% ../../nbs/serving/670_batch.ipynb #57743926
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from threading import Semaphore
 import numpy as np
 import pyarrow as pa
 
-from ..core import Problem, cpus, one_line, read_manifest
+from ..core import Problem, cpus, locked, one_line, read_manifest
 from ..data.records import Outcome
 from ..data.shards import Link, Stage, run_stage
 from ..export.extended import ExtendedModel, Prediction
@@ -129,7 +129,7 @@ def _counts(model: ExtendedModel, answers: list[Answer]) -> dict:
     return dict(model=model.signature['name'], modelDigest=model.digest, photos=len(answers), unknown=sum(p.abstained for p, _, _ in answers),
                 errors=dict(sorted(errors.items())))
 
-# %% ../../nbs/serving/670_batch.ipynb #4d9b485f
+# %% ../../nbs/serving/670_batch.ipynb #dc07b5a7
 LIST, DOWNLOADS = '.list', '.downloads'
 
 def predict_batch(model: str | Path,              # folder of an extended model
@@ -145,8 +145,9 @@ def predict_batch(model: str | Path,              # folder of an extended model
     model, out = Path(model).resolve(), Path(out)
     read_manifest(model)
     sources = [sources] if isinstance(sources, (str, Path)) else list(sources)
-    write_list(out / LIST, sources, ListConfig(photo_column, config.keep, config.anonymous, rows))
     step = Link('predict', 'mlproject.serving.batch.predict_table', config, files=(('model', str(model)),),
                 place=(('downloads', str((out / DOWNLOADS).resolve())),))
     stage = Stage((out / LIST).resolve(), out.resolve(), (step,), kind='predictions', ledger=False)
-    return run_stage(stage, workers=workers, ray=ray, label='predicting', unit='photo')
+    with locked(stage.source):  # nobody else lists anew what this run is working on
+        write_list(stage.source, sources, ListConfig(photo_column, config.keep, config.anonymous, rows))
+        return run_stage(stage, workers=workers, ray=ray, label='predicting', unit='photo')

@@ -6,7 +6,7 @@
 __all__ = ['FIELDS', 'RESULTS', 'Entry', 'list_schema', 'is_uri', 'filesystem', 'list_store', 'ListConfig', 'list_table',
            'list_source', 'write_list', 'Reader']
 
-# %% ../../nbs/serving/665_listing.ipynb #1edf0fad
+# %% ../../nbs/serving/665_listing.ipynb #bf8b64b6
 import os, urllib.parse, zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..core import TEMPORARY, Problem, digest, finish_shards, locked, one_line, parquet_bytes, progress, write_atomic
+from ..core import TEMPORARY, Problem, digest, finish_shards, one_line, parquet_bytes, progress, write_atomic
 from ..data.remote import Cache, Dead, RemoteConfig, _s3
 from ..data.sources import PHOTO_NAMES, _media, find_column, find_photo_root
 from ..data.streams import Cut, ending, iter_blocks
@@ -161,7 +161,7 @@ def list_source(source: str | Path, config: ListConfig, downloads: Path) -> Iter
     elif ending(path) in READERS: yield from list_table(path, config)
     else: yield _local(path)
 
-# %% ../../nbs/serving/665_listing.ipynb #59a69385
+# %% ../../nbs/serving/665_listing.ipynb #e28ee8bd
 def _cuts(entries: Iterable[Entry], most: int) -> Iterator[list[Entry]]:
     "Runs of entries, between 3/4 of `most` and `most` long, ended by what they hold."
     run: list[Entry] = []
@@ -181,17 +181,16 @@ def write_list(folder: str | Path,               # becomes the shard set
                sources: Iterable[str | Path],    # photos, folders, tables, URIs
                config: ListConfig = ListConfig(),
                ) -> dict:                        # its manifest
-    "List the photos of all sources; `Problem` when there is none."
-    with locked(folder) as folder:
-        entries = chain.from_iterable(list_source(s, config, folder / '.downloads') for s in sources)
-        shards: list[dict] = []
-        for run in _cuts(progress(entries, label='listing'), config.rows):
-            data, name = parquet_bytes(_rows(run, config.keep)), f'part-{len(shards):05d}.parquet'
-            write_atomic(folder / name, data)
-            shards.append(dict(name=name, rows=len(run), bytes=len(data), digest=digest(data)))
-        if not shards: raise Problem(f'no photo found (looked for {", ".join(SUFFIXES)}, and for tables that name photos)')
-        for stale in {*folder.glob('part-*.parquet')} - {folder / s['name'] for s in shards}: stale.unlink()
-        return finish_shards(folder, shards, {n: 'string' for n in list_schema(config.keep).names}, kind='photos')
+    "List the photos of all sources; `Problem` when there is none. The caller holds the folder (`mlproject.core.locked`)."
+    folder, shards = Path(folder), []
+    entries = chain.from_iterable(list_source(s, config, folder / '.downloads') for s in sources)
+    for run in _cuts(progress(entries, label='listing'), config.rows):
+        data, name = parquet_bytes(_rows(run, config.keep)), f'part-{len(shards):05d}.parquet'
+        write_atomic(folder / name, data)
+        shards.append(dict(name=name, rows=len(run), bytes=len(data), digest=digest(data)))
+    if not shards: raise Problem(f'no photo found (looked for {", ".join(SUFFIXES)}, and for tables that name photos)')
+    for stale in {*folder.glob('part-*.parquet')} - {folder / s['name'] for s in shards}: stale.unlink()
+    return finish_shards(folder, shards, {n: 'string' for n in list_schema(config.keep).names}, kind='photos')
 
 # %% ../../nbs/serving/665_listing.ipynb #4bda5f82
 class Reader:

@@ -255,10 +255,12 @@ async def infer(service: Service, request: Request, read: Callable, admit: Admit
     if length is None: return Response(body, media_type='application/json')
     return Response(body, media_type='application/octet-stream', headers={'Inference-Header-Content-Length': str(length)})
 
-# %% ../../nbs/serving/646_protocol.ipynb #6f645b11
-def protocol_routes(service: Service, *, read: Callable[[Request, Limits], Awaitable[bytes]] = read_body, admit: Admit = _anybody,
+# %% ../../nbs/serving/646_protocol.ipynb #d1b3654d
+def protocol_routes(service: Service,
+                    admit: Admit = _anybody,   # who asks
+                    read: Callable[[Request, Limits], Awaitable[bytes]] = read_body,
                     refused: Callable[[ServingError, Request], None] = lambda e, request: None) -> list[Route]:
-    "The routes of the protocol below /v2."
+    "The routes of the protocol below /v2; `create_app(routes=[protocol_routes])`."
     def answering(handle: Callable[[Request], Awaitable[Any]]) -> Callable:
         async def endpoint(request: Request) -> Response:
             try: found = await handle(request)
