@@ -1,4 +1,4 @@
-"""A model that knows colours, made without torch, and photos for it; a server process that offers the Open Inference Protocol (not a test by itself)."""
+"""A model that knows colours, made without torch, and photos for it; a process that serves a model through every door (not a test by itself)."""
 import json, subprocess, sys
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def pack_colours(folder: Path, size: int = 32, name: str = 'colours', threshold:
     return pack(folder, network(size), SPECIES, prep, golden=photo(0), name=name, calibration=dict(temperature=1.3, threshold=threshold))
 
 class Process:
-    "The protocol's two doors in a process of their own, on loopback: `rest` and `grpc` are its ports."
+    "All doors in a process of their own, on loopback: `rest` and `grpc` are its ports."
     def __init__(self, model: Path, **options):
         self.process = subprocess.Popen([sys.executable, __file__, str(model), json.dumps(options)], stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
@@ -45,8 +45,8 @@ class Process:
 async def main(model: str, options: dict) -> None:
     import asyncio, socket
     import uvicorn
-    from starlette.applications import Starlette
-    from mlproject.serving.guarding import Guard, token_of
+    from mlproject.serving.app import create_app
+    from mlproject.serving.guarding import Guard
     from mlproject.serving.engine import EngineConfig
     from mlproject.serving.inputs import Limits
     from mlproject.serving.protocol import protocol_routes
@@ -56,16 +56,11 @@ async def main(model: str, options: dict) -> None:
     limits = Limits(**options.get('limits', {}))
     fleet = Fleet(EngineConfig(**options.get('engine', {})), limits)
     fleet.load(model, version='1')
-    service, words = Service(fleet, limits), {}
-    if options.get('keys'):
-        guard = Guard(options['keys'])
-        async def admit(request):
-            key = guard.admit(token_of(request.headers.get('authorization')), 'predict')
-            return dict(key_id=key.id) if key else {}
-        words = dict(admit=admit)
-    rpc = await start_rpc(service, **(dict(admit=guarded(guard)) if words else {}))
+    service, guard = Service(fleet, limits), Guard(options.get('keys'))
+    app = create_app(service, guard=guard, routes=[protocol_routes])
+    rpc = await start_rpc(service, admit=guarded(guard))
     sock = socket.create_server(('127.0.0.1', 0))
-    server = uvicorn.Server(uvicorn.Config(Starlette(routes=protocol_routes(service, **words)), log_level='warning', loop='uvloop'))
+    server = uvicorn.Server(uvicorn.Config(app, log_level='warning', loop='uvloop'))
     print(json.dumps([sock.getsockname()[1], rpc.port]), flush=True)
     await server.serve([sock])
     await rpc.stop(5)

@@ -189,7 +189,7 @@ def test_ray_gives_the_same_bytes(model, photos, tmp_path):
     pytest.importorskip('ray')
     predict_batch(model, photos, tmp_path/'here', rows=20)
     code = f"from mlproject.serving.batch import predict_batch; predict_batch({str(model)!r}, {str(photos)!r}, {str(tmp_path/'ray')!r}, rows=20, workers=2, ray=True)"
-    subprocess.run([sys.executable, '-c', code], env=environment(Path(__file__).parent.parent), check=True, timeout=120)
+    subprocess.run([sys.executable, '-c', code], env=environment(Path(__file__).parent.parent), check=True, timeout=400)
     assert bytes_of(tmp_path/'ray') == bytes_of(tmp_path/'here')
 
 
