@@ -1,5 +1,5 @@
 "The protocol over gRPC, asked by tritonclient and by grpc itself over loopback sockets."
-import asyncio, subprocess, sys, time
+import asyncio, subprocess, sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from mlproject.serving.engine import EngineConfig
 from mlproject.serving.protocol import OUTPUTS
 from mlproject.serving.rollout import Fleet
 from mlproject.serving.rpc import SERVICE, message, start_rpc
+from mlproject.serving.schemas import ServingError
 from mlproject.serving.service import Service
 
 grpc = pytest.importorskip('grpc')
@@ -216,6 +217,43 @@ def test_stopping_finishes_what_is_in_flight_and_readiness_ends(model):
         return answer, ready
     answer, ready = asyncio.run(asyncio.wait_for(story(), 90))
     assert len(answer.outputs[0].contents.bytes_contents) == 4 and not ready
+
+
+def test_who_asks_is_known_to_the_service_and_refusals_are_told(model):
+    def admit(metadata):
+        if metadata.get('x-api-key') != 'fox': raise ServingError('unauthorized', 'no')
+        return dict(key_id='ann')
+    async def story():
+        heard, told = [], []
+        fleet = Fleet()
+        fleet.load(model, version='1')
+        server = await start_rpc(Service(fleet, listeners=[heard.append]), admit=admit, refused=lambda e, **who: told.append((e.code, who)))
+        trace = '00-' + 'a'*32 + '-' + 'b'*16 + '-01'
+        async with grpc.aio.insecure_channel(f'127.0.0.1:{server.port}', options=[('grpc.max_send_message_length', -1)]) as channel:
+            ask = lambda request, *more: calling(channel)(request, timeout=20, metadata=(('x-request-id', 'r1'), ('traceparent', trace), *more))
+            for request, more in [(request_for([photo(1)]), ()), (request_for([bytes(40_000_000)]), ()), (request_for([]), (('x-api-key', 'fox'),))]:
+                with pytest.raises(grpc.RpcError): await ask(request, *more)
+            call = ask(request_for([photo(1)]), ('x-api-key', 'fox'))
+            await call
+            id = dict(await call.initial_metadata())['x-request-id']
+        await server.stop(1)
+        fleet.close()
+        return heard, told, id
+    heard, told, id = asyncio.run(asyncio.wait_for(story(), 60))
+    assert [(s.request_id, s.key_id, s.door, s.trace.trace_id) for s in heard] == [('r1', 'ann', 'grpc', 'a'*32)] and id == 'r1'
+    assert [(code, who['request_id'], who.get('key_id')) for code, who in told] == [('unauthorized', 'r1', None)]*2 + [('missing', 'r1', 'ann')]
+
+
+def test_serving_needs_neither_torch_nor_the_data_layer():
+    code = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in ('torch', 'pandas', 'pyarrow', 'daft', 'duckdb', 'mlflow', 'scipy', 'fastcore', 'onnx'): raise ImportError(name + ' is not here')
+sys.meta_path.insert(0, Blocked())
+import mlproject.serving.rpc, mlproject.serving.protocol
+"""
+    subprocess.run([sys.executable, '-c', code], check=True)
 
 
 def test_a_taken_port_is_one_line():
