@@ -20,10 +20,10 @@ def network(size: int, classes: int = len(SPECIES)) -> bytes:
     graph = helper.make_graph(nodes, 'colours', [value('pixels', 3, size, size)], [value('logits', classes), value('embedding', 12)], [weights, flat])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid('', 13)], ir_version=8).SerializeToString()
 
-def photo(seed: int, height: int = 48, width: int = 64, suffix: str = '.jpg') -> bytes:
+def photo(seed: int, height: int = 48, width: int = 64, suffix: str = '.jpg', quality: int = 95) -> bytes:
     "Soft coloured blots."
     small = np.random.default_rng(seed).integers(0, 255, (4, 5, 3), dtype=np.uint8)
-    return cv2.imencode(suffix, cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC))[1].tobytes()
+    return cv2.imencode(suffix, cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 def pack_colours(folder: Path, size: int = 32, name: str = 'colours', threshold: float = 0.) -> Path:
     from mlproject.export.extended import Preprocess, pack

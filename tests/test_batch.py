@@ -102,10 +102,12 @@ def test_killed_at_any_time_and_started_again_it_gives_the_same_bytes(model, pho
 
 def test_threads_and_processes_do_not_change_the_bytes(model, photos, tmp_path, monkeypatch):
     from mlproject.serving import batch
-    monkeypatch.setattr(batch, 'cores', lambda: 1)
-    predict_batch(model, photos, tmp_path/'one', rows=40)
-    monkeypatch.setattr(batch, 'cores', lambda: 7)
-    predict_batch(model, photos, tmp_path/'seven', rows=40)
+    calls, answer = {1: [], 7: []}, batch.answer_group
+    for threads, name in ((1, 'one'), (7, 'seven')):
+        monkeypatch.setattr(batch, 'cores', lambda: threads)
+        monkeypatch.setattr(batch, 'answer_group', lambda net, group, top_k: calls[threads].append([p if isinstance(p, bytes) else b'' for p in group]) or answer(net, group, top_k))
+        predict_batch(model, photos, tmp_path/name, rows=40)
+    assert sorted(calls[1]) == sorted(calls[7])  # the same photos share a network call
     assert bytes_of(tmp_path/'one') == bytes_of(tmp_path/'seven')
 
 
