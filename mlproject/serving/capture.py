@@ -74,9 +74,9 @@ def position(context: dict) -> dict:
 
 def request_row(served, received: float) -> dict:
     "The row of a request."
-    context, t = served.context or {}, served.timings
+    context, t = served.context, served.timings
     row = dict.fromkeys(c.name for c in REQUESTS.c) | dict(id=served.request_id, received=received, door=served.door, model=served.name,
-        version=served.version, route=served.route, key_id=served.key_id, trace_id=served.trace and served.trace.split('-')[1][:32], outcome=served.outcome)
+        version=served.version, route=served.route_key, key_id=served.key_id, trace_id=getattr(served.trace, 'trace_id', None), outcome=served.outcome)
     row |= {n: one_line(context[n], 200) for n in CONTEXT if context.get(n)} | position(context)
     return row | {f'{n}_ms': t.get(n) for n in ('read', 'queue', 'decode', 'network', 'total')}
 
