@@ -1,5 +1,5 @@
 """What several tests share: a tiny build of the real pipeline, a copy of the repository, and where the real photos are."""
-import contextlib, io, os, shutil, socket, subprocess, sys
+import contextlib, io, os, secrets, shutil, socket, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +76,12 @@ def postgres(tmp_path_factory):
     finally:
         subprocess.run([*user, str(found[-1] / 'pg_ctl'), '-D', str(base / 'data'), '-m', 'immediate', 'stop'], capture_output=True, cwd='/')
         shutil.rmtree(base, ignore_errors=True)
+
+@pytest.fixture(params=['sqlite', 'postgresql'])
+def state_url(request, tmp_path):
+    "An empty database of each kind."
+    if request.param == 'sqlite': return f'sqlite:///{tmp_path}/state.db'
+    import psycopg
+    server, name = request.getfixturevalue('postgres'), f'state_{secrets.token_hex(4)}'
+    with psycopg.connect(server, autocommit=True) as c: c.execute(f'create database {name}')
+    return server.rpartition('/')[0] + '/' + name

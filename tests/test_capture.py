@@ -32,20 +32,11 @@ def served(request_id=None, photos=(), answers=None, **more):
                 trace=SimpleNamespace(trace_id='0af7651916cd43dd8448eb211c80319c'), timings=dict(total=2.5, queue=.2))
     return SimpleNamespace(photos=photos, answers=answers or [answer() for _ in photos], **told | more)
 
-@pytest.fixture(params=['sqlite', 'postgresql'])
-def url(request, tmp_path):
-    "An empty database of each kind."
-    if request.param == 'sqlite': return f'sqlite:///{tmp_path}/state.db'
-    import psycopg
-    server, name = request.getfixturevalue('postgres'), f'capture_{secrets.token_hex(4)}'
-    with psycopg.connect(server, autocommit=True) as c: c.execute(f'create database {name}')
-    return server.rpartition('/')[0] + '/' + name
-
 def count(engine, table):
     with reading(engine) as c: return c.execute(sa.select(sa.func.count()).select_from(table)).scalar()
 
-def test_a_request_comes_back_as_it_was(url, tmp_path):
-    capture = Capture(url, tmp_path/'photos', ALL)
+def test_a_request_comes_back_as_it_was(state_url, tmp_path):
+    capture = Capture(state_url, tmp_path/'photos', ALL)
     two = served('r1', [photo(1), photo(2)], [answer(), ServingError('truncated', 'cut off')], context=dict(locationID='cam-7', license='CC0', consent='yes', eventDate='2026-05-01T06:00Z'))
     capture(two, {'4': [answer('Canis lupus', .6), answer()]})
     capture.close()
@@ -57,15 +48,15 @@ def test_a_request_comes_back_as_it_was(url, tmp_path):
     with reading(capture.engine) as c: request = c.execute(sa.select(REQUESTS)).mappings().one()
     assert (request['locationID'], request['license'], request['consent'], request['trace_id']) == ('cam-7', 'CC0', 'yes', '0af7651916cd43dd8448eb211c80319c')
 
-def test_a_batch_written_twice_is_there_once(url, tmp_path):
-    capture = Capture(url, tmp_path/'photos', ALL)
+def test_a_batch_written_twice_is_there_once(state_url, tmp_path):
+    capture = Capture(state_url, tmp_path/'photos', ALL)
     batch = [(time.time(), served(f'r{i}', [photo(i % 2)]), {}) for i in range(10)]
     capture._write(batch); capture._write(batch)
     capture.close()
     assert [count(capture.engine, t) for t in (REQUESTS, ANSWERS, PHOTOS)] == [10, 10, 2]
 
-def test_two_writers_at_once_lose_nothing(url, tmp_path):
-    both = [Capture(url, tmp_path/'photos', ALL) for _ in range(2)]
+def test_two_writers_at_once_lose_nothing(state_url, tmp_path):
+    both = [Capture(state_url, tmp_path/'photos', ALL) for _ in range(2)]
     def send(k):
         for i in range(60): both[k](served(f'{k}-{i}', [photo(i % 3)]))
     threads = [threading.Thread(target=send, args=(k,)) for k in range(2)]
@@ -74,8 +65,8 @@ def test_two_writers_at_once_lose_nothing(url, tmp_path):
     for c in both: c.close(20)
     assert count(both[0].engine, REQUESTS) == 120 and all(c.counts['lost'] == 0 for c in both)
 
-def test_forgetting_by_key_leaves_the_others_and_a_shared_photo(url, tmp_path):
-    capture = Capture(url, tmp_path/'photos', ALL)
+def test_forgetting_by_key_leaves_the_others_and_a_shared_photo(state_url, tmp_path):
+    capture = Capture(state_url, tmp_path/'photos', ALL)
     for k, seed in (('k1', 1), ('k1', 2), ('k2', 2)): capture(served(photos=[photo(seed)], key_id=k))
     capture.close()
     gone = forget(capture.engine, capture.store, key_id='k1', now=time.time() + 100)
@@ -83,11 +74,11 @@ def test_forgetting_by_key_leaves_the_others_and_a_shared_photo(url, tmp_path):
     assert capture.store.get(digest(photo(2)))
     with pytest.raises(Problem, match='is not kept'): capture.store.get(digest(photo(1)))
 
-def test_an_older_database_becomes_what_a_new_one_is(url):
+def test_an_older_database_becomes_what_a_new_one_is(state_url):
     "Versions 1 and 2 of some tables: the upgraded database has the columns of a fresh one, and its rows."
     table = lambda *more: sa.Table('notes', sa.MetaData(), sa.Column('id', sa.Integer, primary_key=True), sa.Column('text', sa.Text), *more)
     def add(c): c.execute(sa.text('ALTER TABLE notes ADD COLUMN reviewer TEXT'))
-    engine, new = open_engine(url), table(sa.Column('reviewer', sa.Text))
+    engine, new = open_engine(state_url), table(sa.Column('reviewer', sa.Text))
     prepare(engine, Component('notes', (table(),)))
     with engine.begin() as c: c.execute(sa.insert(table()).values(id=1, text='fox'))
     prepare(engine, Component('notes', (new,), 2, {1: add}))
@@ -95,9 +86,9 @@ def test_an_older_database_becomes_what_a_new_one_is(url):
     with reading(engine) as c: assert c.execute(sa.select(new)).all() == [(1, 'fox', None)]
     with pytest.raises(Problem, match='has version 2 of notes, this mlproject knows 1'): prepare(engine, Component('notes', (table(),)))
 
-def test_many_processes_prepare_one_database(url, tmp_path):
+def test_many_processes_prepare_one_database(state_url, tmp_path):
     code = "import sys; from mlproject.serving.capture import CAPTURE; from mlproject.serving.state import open_engine, prepare; prepare(open_engine(sys.argv[1]), CAPTURE)"
-    started = [subprocess.Popen([sys.executable, '-c', code, url], cwd=ROOT, stderr=subprocess.PIPE) for _ in range(4)]
+    started = [subprocess.Popen([sys.executable, '-c', code, state_url], cwd=ROOT, stderr=subprocess.PIPE) for _ in range(4)]
     assert [(p.wait(60), p.stderr.read()) for p in started] == [(0, b'')] * 4
 
 def test_the_owner_is_not_stored(tmp_path):
@@ -174,12 +165,12 @@ while True:
     time.sleep(.002)
 """
 
-def test_sigkill_loses_at_most_the_last_second(url, tmp_path):
-    child = subprocess.Popen([sys.executable, '-c', KILLED.format(tests=str(ROOT/'tests'), url=url, folder=tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+def test_sigkill_loses_at_most_the_last_second(state_url, tmp_path):
+    child = subprocess.Popen([sys.executable, '-c', KILLED.format(tests=str(ROOT/'tests'), url=state_url, folder=tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     lines = [child.stdout.readline() for _ in range(600)]
     child.kill()
     told = [l.split() for l in lines + child.stdout.read().splitlines() if len(l.split()) == 2]
-    engine = open_engine(url)
+    engine = open_engine(state_url)
     prepare(engine, CAPTURE)
     with reading(engine) as c: there = {int(i) for i in c.execute(sa.select(REQUESTS.c.id)).scalars()}
     last = float(told[-1][1])
