@@ -13,7 +13,7 @@ from mlproject.operations.feedback import FEEDBACK, enqueue, next_items, review
 from mlproject.operations.retraining import Policy, Trigger, begin, due, held, policy_of, retrain, runs, snapshot
 from mlproject.serving.state import prepare
 
-DAY = 86_400.
+DAY, PROGRAM = 86_400., (sys.executable, '-m', 'mlproject.cli', 'run')
 
 @pytest.mark.parametrize('given, words', [(dict(new_label=3), "no setting 'new_label'"), (dict(cooldown_days=-1), 'cooldown_days=-1'), (dict(start='cold'), 'allowed: warm, scratch')])
 def test_a_policy_that_makes_no_sense_is_refused(given, words):
@@ -56,18 +56,19 @@ def test_two_never_run_at_once(spoken, tmp_path):
     assert runs(tmp_path/'runs') == []
 
 def test_a_pipeline_that_fails_is_on_record_and_the_next_run_is_a_new_one(spoken, tmp_path):
-    with pytest.raises(Problem, match='failed'): retrain(tmp_path/'runs', Trigger('hand', 'a try'), spoken.engine, spoken.store, dict(data='no/such/folder'), cwd=ROOT)
+    with pytest.raises(Problem, match='failed'): retrain(tmp_path/'runs', Trigger('hand', 'a try'), spoken.engine, spoken.store, dict(data='no/such/folder'), cwd=ROOT, program=PROGRAM)
     first, = runs(tmp_path/'runs')
     assert first.record['state'] == 'failed' and 'no/such/folder' in (first.folder/'log.txt').read_text()
     assert begin(tmp_path/'runs', Trigger('hand', 'again'), {}).record['id'] != first.record['id']
 
 @pytest.mark.slow
-def test_a_real_run_uses_the_feedback_keeps_the_held_out_photos_and_survives_a_kill(built, spoken, tmp_path):
+def test_a_real_run_uses_the_feedback_keeps_the_held_out_photos_and_survives_a_kill(built, spoken, tmp_path, monkeypatch):
     "The pipeline of the champion, then one more with reviewed photos; interrupted by its budget once."
     copy = copy_repository(tmp_path/'copy')
-    os.environ |= environment(copy)
+    built, _ = built
+    for k, v in environment(copy).items(): monkeypatch.setenv(k, v)
     base = TINY | dict(data='survey')
-    go = lambda minutes: retrain(tmp_path/'runs', Trigger('harm', 'top-1 fell'), spoken.engine, spoken.store, base, previous=built, cwd=copy, policy=Policy(budget_minutes=minutes))
+    go = lambda minutes: retrain(tmp_path/'runs', Trigger('harm', 'top-1 fell'), spoken.engine, spoken.store, base, previous=built, cwd=copy, program=PROGRAM, policy=Policy(budget_minutes=minutes))
     assert go(.05).record['state'] == 'interrupted'
     run = go(20)
     assert run.record['state'] == 'done' and len(runs(tmp_path/'runs')) == 1

@@ -7,7 +7,7 @@ __all__ = ['COLUMNS', 'OPEN', 'FINAL', 'Policy', 'policy_of', 'Trigger', 'due', 
            'command', 'train', 'answers', 'retrain']
 
 # %% ../../nbs/operations/810_retraining.ipynb #3f26f689
-import csv, io, os, secrets, shlex, signal, subprocess, sys, time
+import csv, io, os, secrets, shlex, signal, subprocess, time
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -115,7 +115,7 @@ def begin(root: str | Path, trigger: Trigger, base: dict) -> Run:   # base: para
 # %% ../../nbs/operations/810_retraining.ipynb #ac9044eb
 def command(run: Run, base: dict,        # parameters of the pipeline: data, sources, …
             previous: Path | None,       # products of the champion's run
-            start: str = 'warm') -> list[str]:
+            start: str = 'warm', program: tuple[str, ...] = ('mlproject', 'run')) -> list[str]:
     "`mlproject run …` for this run."
     feedback = run.folder / 'feedback' / 'feedback.csv'
     words = dict(base) | dict(out=str(run.folder / 'products'))
@@ -123,7 +123,7 @@ def command(run: Run, base: dict,        # parameters of the pipeline: data, sou
     if run.record['snapshot']['photos']: words['sources'] = ','.join([*further, str(feedback)])
     if previous and (previous / 'splits' / 'manifest.json').exists(): words['previous'] = str(previous / 'splits')
     if previous and start == 'warm' and (previous / 'network' / 'model.safetensors').exists(): words['weights'] = str(previous / 'network' / 'model.safetensors')
-    return [sys.executable, '-m', 'mlproject.cli', 'run', *(w for k, v in words.items() for w in (f'--{k.replace("_", "-")}', str(v)))]
+    return [*program, *(w for k, v in words.items() for w in (f'--{k.replace("_", "-")}', str(v)))]
 
 def train(run: Run, words: list[str], budget_s: float, cwd: Path) -> str:   # state
     "Run the pipeline with its output in a log; interrupt it when the budget is used up."
@@ -152,7 +152,7 @@ def retrain(root: str | Path,             # folder of the runs, e.g. build/retra
             trigger: Trigger, engine, store,
             base: dict,                   # parameters of the pipeline
             *, policy: Policy = Policy(), previous: str | Path | None = None,   # products of the champion's run
-            since: float = 0, cwd: str | Path = '.') -> Run:
+            since: float = 0, cwd: str | Path = '.', program: tuple[str, ...] = ('mlproject', 'run')) -> Run:   # program: what runs the pipeline
     "Take the feedback, run the pipeline, write down how it went. `Problem` when another run goes on, or when it fails."
     root = Path(root).resolve()
     with locked(root):
@@ -160,7 +160,7 @@ def retrain(root: str | Path,             # folder of the runs, e.g. build/retra
         if run.record['state'] == 'asked':
             run.say(state='snapshot', commit=git_commit(cwd), since=since, previous=str(previous) if previous else None,
                     snapshot=snapshot(engine, store, run.folder / 'feedback', since))
-        words = command(run, run.record['base'], Path(run.record['previous']).resolve() if run.record['previous'] else None, policy.start)
+        words = command(run, run.record['base'], Path(run.record['previous']).resolve() if run.record['previous'] else None, policy.start, program)
         run.say(state='training', command=shlex.join(words))
         began = time.time()
         try: state = train(run, words, policy.budget_minutes * 60, Path(cwd))
