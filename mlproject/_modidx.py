@@ -2223,6 +2223,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'mlproject/serving/capture.py'),
                                            'mlproject.serving.capture.captured': ( 'serving/capture.html#captured',
                                                                                    'mlproject/serving/capture.py'),
+                                           'mlproject.serving.capture.disagree': ( 'serving/capture.html#disagree',
+                                                                                   'mlproject/serving/capture.py'),
                                            'mlproject.serving.capture.forget': ( 'serving/capture.html#forget',
                                                                                  'mlproject/serving/capture.py'),
                                            'mlproject.serving.capture.half': ('serving/capture.html#half', 'mlproject/serving/capture.py'),

@@ -115,6 +115,7 @@ class Fleet:
         self._lock, self._loading = threading.Lock(), threading.Lock()
         self._versions: dict[str, Loaded] = {}   # replaced, never changed: readers need no lock
         self._bands: Bands = ()
+        self.shadows: tuple[str, ...] = ()       # versions that are asked everything and answer nobody
         self._turn = itertools.count()
 
     def versions(self) -> list[Loaded]:
