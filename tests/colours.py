@@ -1,5 +1,5 @@
 """A model that knows colours, made without torch, and photos for it; a process that serves a model through every door (not a test by itself)."""
-import json, subprocess, sys
+import json, socket, subprocess, sys
 from pathlib import Path
 
 import cv2
@@ -31,41 +31,23 @@ def pack_colours(folder: Path, size: int = 32, name: str = 'colours', threshold:
     return pack(folder, network(size), SPECIES, prep, golden=photo(0), name=name, calibration=dict(temperature=1.3, threshold=threshold))
 
 class Process:
-    "All doors in a process of their own, on loopback: `rest` and `grpc` are its ports."
-    def __init__(self, model: Path, **options):
-        self.process = subprocess.Popen([sys.executable, __file__, str(model), json.dumps(options)], stdout=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
+    "`mlproject serve` with all doors, in processes of its own on loopback: `rest` and `grpc` are its ports."
+    def __init__(self, model: Path, **settings):
+        for _ in range(3):  # a port that was free a moment ago may be taken
+            with socket.create_server(('127.0.0.1', 0)) as free: self.grpc = free.getsockname()[1]
+            self.process = subprocess.Popen([sys.executable, __file__, str(model), json.dumps(settings | dict(grpc_port=self.grpc))], stdout=subprocess.PIPE, text=True)
+            if line := self.process.stdout.readline(): break
         assert line, 'the server did not start'
-        self.rest, self.grpc = json.loads(line)
+        self.rest = json.loads(line)
 
     def stop(self) -> int:
         self.process.terminate()
         return self.process.wait(20)
 
-async def main(model: str, options: dict) -> None:
-    import asyncio, socket
-    import uvicorn
-    from mlproject.serving.app import create_app
-    from mlproject.serving.guarding import Guard
-    from mlproject.serving.engine import EngineConfig
-    from mlproject.serving.inputs import Limits
-    from mlproject.serving.protocol import protocol_routes
-    from mlproject.serving.rollout import Fleet
-    from mlproject.serving.rpc import guarded, start_rpc
-    from mlproject.serving.service import Service
-    limits = Limits(**options.get('limits', {}))
-    fleet = Fleet(EngineConfig(**options.get('engine', {})), limits)
-    fleet.load(model, version='1')
-    service, guard = Service(fleet, limits), Guard(options.get('keys'))
-    app = create_app(service, guard=guard, routes=[protocol_routes])
-    rpc = await start_rpc(service, admit=guarded(guard))
-    sock = socket.create_server(('127.0.0.1', 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level='warning', loop='uvloop'))
-    print(json.dumps([sock.getsockname()[1], rpc.port]), flush=True)
-    await server.serve([sock])
-    await rpc.stop(5)
-    fleet.close()
+def main(model: str, settings: dict) -> None:
+    from mlproject.serving.supervisor import serve
+    from mlproject.settings import Serving
+    serve(model, Serving(**dict(port=0, log='off', keys='') | settings), version='1', compose='mlproject.serving.rpc:protocol',
+          announce=lambda supervisor: print(supervisor.port, flush=True))
 
-if __name__ == '__main__':
-    import uvloop
-    uvloop.run(main(sys.argv[1], json.loads(sys.argv[2])))
+if __name__ == '__main__': main(sys.argv[1], json.loads(sys.argv[2]))

@@ -56,7 +56,7 @@ def model(tmp_path_factory): return pack_colours(tmp_path_factory.mktemp('oip')/
 
 @pytest.fixture(scope='module')
 def server(model):
-    process = Process(model, limits=dict(body_bytes=600_000, photo_bytes=200_000, photos=12))
+    process = Process(model, body_mib=2, photo_mib=1, photos=12)
     yield process
     assert process.stop() in (0, -15)
 
@@ -104,7 +104,7 @@ def test_only_the_outputs_that_were_asked_for_come(client):
 
 
 def test_a_bad_photo_has_a_row_of_its_own_and_costs_no_other(client):
-    bad = [b'', b'GIF89a', photo(2)[:200], b'<svg xmlns="http://www.w3.org/2000/svg"/>', bytes(250_000)]
+    bad = [b'', b'GIF89a', photo(2)[:200], b'<svg xmlns="http://www.w3.org/2000/svg"/>', bytes(1_100_000)]
     mixed = [x for b in bad for x in (photo(1), b)]
     got = client.infer('colours', tensor(mixed))
     labels, sums = got.as_numpy('label').tolist(), got.as_numpy('probabilities').sum(1)
@@ -117,7 +117,7 @@ def test_a_bad_photo_has_a_row_of_its_own_and_costs_no_other(client):
 
 @pytest.mark.parametrize(('photos', 'name', 'version', 'status', 'text'), [
     ([b'no photo'], 'colours', '', '415', r'photo\[0\]: text'), ([photo(1)], 'animals', '', '404', 'no such model'), ([photo(1)], 'colours', '9', '404', 'is not loaded'),
-    ([photo(1)]*13, 'colours', '', '413', 'at most 12'), ([bytes(150_000)]*5, 'colours', '', '413', 'at most 600,000')])
+    ([photo(1)]*13, 'colours', '', '413', 'at most 12'), ([bytes(1_000_000)]*3, 'colours', '', '413', 'at most 2,097,152')])
 def test_errors_of_a_request(client, photos, name, version, status, text):
     with pytest.raises(InferenceServerException, match=text) as e: client.infer(name, tensor(photos), version)
     assert e.value.status() == status

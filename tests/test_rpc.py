@@ -28,7 +28,7 @@ def model(tmp_path_factory): return pack_colours(tmp_path_factory.mktemp('rpc')/
 
 @pytest.fixture(scope='module')
 def server(model):
-    process = Process(model, limits=dict(body_bytes=600_000, photo_bytes=200_000, photos=12))
+    process = Process(model, body_mib=2, photo_mib=1, photos=12)
     yield process
     assert process.stop() in (0, -15)
 
@@ -109,7 +109,7 @@ def test_typed_contents_are_answered_in_kind(server):
 @pytest.mark.parametrize(('photos', 'name', 'version', 'status', 'text'), [
     ([b'no photo'], 'colours', '', 'INVALID_ARGUMENT', r'photo\[0\]: text'), ([photo(1)], 'animals', '', 'NOT_FOUND', 'no such model'),
     ([photo(1)], 'colours', '9', 'NOT_FOUND', 'is not loaded'), ([photo(1)]*13, 'colours', '', 'INVALID_ARGUMENT', 'at most 12'),
-    ([bytes(170_000)]*5, 'colours', '', 'RESOURCE_EXHAUSTED', 'larger than max')])
+    ([bytes(1_000_000)]*3, 'colours', '', 'RESOURCE_EXHAUSTED', 'larger than max')])
 def test_errors_have_a_status(client, photos, name, version, status, text):
     with pytest.raises(InferenceServerException, match=text) as e: client.infer(name, tensor(photos), version)
     assert e.value.status() == f'StatusCode.{status}'

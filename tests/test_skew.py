@@ -34,7 +34,7 @@ def product(request):
 
 @pytest.fixture(scope='module')
 def server(product):
-    process = Process(product[0], engine=dict(queue_ms=60_000, deadline_ms=60_000, queue=10_000))
+    process = Process(product[0], queue_ms=60_000, deadline_ms=60_000, queue=10_000)
     yield process
     process.stop()
 

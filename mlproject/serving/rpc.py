@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['SERVICE', 'STATUS', 'Admit', 'GUARDED', 'log', 'CALLS', 'WATCH_S', 'message', 'parameters_of', 'asked_of',
            'answer_of', 'status_of', 'metadata_of', 'guarded', 'Gate', 'Handlers', 'service_handler', 'health_handler',
-           'options', 'RpcServer', 'start_rpc', 'RpcDoor']
+           'options', 'RpcServer', 'start_rpc', 'RpcDoor', 'protocol']
 
-# %% ../../nbs/serving/660_rpc.ipynb #a3c8accb
+# %% ../../nbs/serving/660_rpc.ipynb #12cc135d
 import asyncio, logging
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from ..core import Problem, one_line
 from .guarding import Guard, token_of
 from .inputs import Limits
 from .protocol import (EXTENSIONS, INPUT, OUTPUTS, Asked, _no_shared_memory, _route_key, _timeout, check_input, find_model, model_metadata,
-                                        photos_of, raw, server_metadata, split_bytes, tensors, wanted_outputs)
+                                        photos_of, protocol_routes, raw, server_metadata, split_bytes, tensors, wanted_outputs)
 from .schemas import ServingError
 from .service import Service
 from .telemetry import read_trace
+from .worker import Extras, Inside
 
 # %% ../../nbs/serving/660_rpc.ipynb #dbddd04a
 SERVICE = 'inference.GRPCInferenceService'
@@ -205,7 +206,7 @@ def health_handler(service: Service) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler('grpc.health.v1.Health', dict(
         Check=grpc.unary_unary_rpc_method_handler(check, read, write), Watch=grpc.unary_stream_rpc_method_handler(watch, read, write)))
 
-# %% ../../nbs/serving/660_rpc.ipynb #9cbeefce
+# %% ../../nbs/serving/660_rpc.ipynb #9b30bd57
 def options(limits: Limits, share: bool = False) -> list[tuple[str, int]]:
     "Limits of the transport: message and metadata size, pings, and no sharing of the port by accident."
     most = limits.body_bytes + 65_536
@@ -242,5 +243,16 @@ class RpcDoor:
     "The server as two functions, for a process that calls some when it begins and some when it ends."
     def __init__(self, service: Service, address: str, **words): self.service, self.address, self.words, self.server = service, address, words, None
     async def start(self) -> None: self.server = await start_rpc(self.service, self.address, **self.words)
-    async def stop(self) -> None:
-        if self.server: await self.server.stop()
+    async def stop(self, grace: float = 30.) -> None:
+        if self.server: await self.server.stop(grace)
+
+# %% ../../nbs/serving/660_rpc.ipynb #efa081cc
+def protocol(inside: Inside) -> Extras:
+    "The doors of the Open Inference Protocol, for `mlproject.serving.supervisor.serve`."
+    s, extras = inside.settings, Extras(routes=[protocol_routes])
+    if s.grpc_port:
+        host = f'[{s.host}]' if ':' in s.host else s.host
+        door = RpcDoor(inside.service, f'{host}:{s.grpc_port}', admit=guarded(inside.guard), refused=inside.telemetry.refused, share=s.workers > 1)
+        extras.start.append(door.start)
+        extras.stop.append(partial(door.stop, s.drain_s))
+    return extras
