@@ -90,7 +90,7 @@ def with_parameters(command):
         typed = {k: v for k, v in words.items() if k in known and v is not None}
         command(typed, **{k: v for k, v in words.items() if k not in known})
     options = {k: inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, annotation=str, default=typer.Option(
-        None, metavar='VALUE', show_default=False, help=f'{note}  [default: {value}]')) for k, (value, note) in known.items()}
+        None, metavar='VALUE', show_default=False, help=f'{note}  [default: {value}]')) for k, (value, note) in known.items() if not value.startswith('{')} # a section is written in env.yaml
     options |= {k: p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for k, p in list(own.items())[1:]}
     called.__signature__ = inspect.Signature(options.values())
     called.__annotations__ = {k: p.annotation for k, p in options.items()}
