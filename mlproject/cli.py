@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['app', 'DEMO', 'keys_app', 'KEYS', 'LESSONS_SKIP', 'parameters', 'checkout', 'product_folder', 'build', 'percent',
            'summary', 'with_parameters', 'run', 'run_pipeline', 'environment_default', 'demo', 'demo_report', 'curate',
-           'curation_settings', 'find_model', 'predict', 'served_model', 'served_settings', 'protocols', 'serve',
-           'keys_create', 'keys_list', 'keys_revoke', 'predict_into', 'lessons', 'doctor', 'run_all_lessons',
-           'notebooks', 'readme', 'lab', 'main']
+           'curation_settings', 'find_model', 'predict', 'predict_into', 'served_model', 'served_settings', 'protocols',
+           'serve', 'keys_create', 'keys_list', 'keys_revoke', 'lessons', 'doctor', 'run_all_lessons', 'notebooks',
+           'readme', 'lab', 'main']
 
 # %% ../nbs/910_cli.ipynb #0aab834e
 import inspect, os, re, sys
@@ -210,6 +210,15 @@ def predict(photos: list[str] = typer.Argument(..., metavar='PHOTO|FOLDER...', h
     for line in format_predictions(answers, 'json' if as_json else form): typer.echo(line)
     raise typer.Exit(1 if failed else 0)
 
+# %% ../nbs/910_cli.ipynb #a66a14fa
+def predict_into(out: Path, model: Path, sources: list[str], config, **options) -> str: # what was made, in words
+    "Batch prediction, and its last word."
+    from mlproject.serving.batch import predict_batch
+    made = predict_batch(model, sources, out, config, **options)
+    told = made['meta']['steps'][0]['counts']
+    errors = ', '.join(f'{n:,} {reason}' for reason, n in told['errors'].items())
+    return f"{made['rows']:,} photos in {out}: {told['photos'] - sum(told['errors'].values()):,} answered, {told['unknown']:,} of them unknown" + (f'; {errors}' if errors else '')
+
 # %% ../nbs/910_cli.ipynb #d5f37d3c
 def served_model(model: str | None # as for `find_model`
                 ) -> tuple[Path, str | None]: # folder, its version in the registry
@@ -281,15 +290,6 @@ def keys_revoke(id: str = typer.Argument(..., metavar='ID'), file: str = KEYS):
     "Let a key open nothing any more, on a running server within a second."
     from mlproject.serving.guarding import revoke_key
     say(f'key {revoke_key(served_settings(dict(keys=file), None).keys, id).id} is revoked')
-
-# %% ../nbs/910_cli.ipynb #a66a14fa
-def predict_into(out: Path, model: Path, sources: list[str], config, **options) -> str: # what was made, in words
-    "Batch prediction, and its last word."
-    from mlproject.serving.batch import predict_batch
-    made = predict_batch(model, sources, out, config, **options)
-    told = made['meta']['steps'][0]['counts']
-    errors = ', '.join(f'{n:,} {reason}' for reason, n in told['errors'].items())
-    return f"{made['rows']:,} photos in {out}: {told['photos'] - sum(told['errors'].values()):,} answered, {told['unknown']:,} of them unknown" + (f'; {errors}' if errors else '')
 
 # %% ../nbs/910_cli.ipynb #b48414ab
 LESSONS_SKIP = ('reports', 'tutorials') # they need a run's products, or make one: their tests are in tests/
