@@ -197,3 +197,36 @@ def test_ray_makes_the_same(sources, tmp_path):
         p = start(tmp_path, tmp_path/out, sources, ray)
         assert p.wait() == 0, p.stderr.read()
     assert files(tmp_path/'local') == files(tmp_path/'ray')
+
+def splits_of_tokens(made):
+    from mlproject.data.packing import TokenSet
+    sets = {s: TokenSet(made.folder/'tokens', s) for s in ('train', 'validation', 'test')}
+    return {t.document(i).occurrenceID: s for s, t in sets.items() for i in range(t.documents())}
+
+def test_tokens_have_splits_that_stay_as_data_grow_and_keep_what_was_given(tmp_path):
+    from mlproject.data.splits import draw, place
+    first, held = rows(200), rows(20, 900, givenSplit='test')
+    source = write(tmp_path/'a.jsonl', first)
+    made = splits_of_tokens(curate([source], tmp_path/'out', LOCAL, workers=1))
+    assert made == {r['occurrenceID']: place(draw(r['occurrenceID']), dict(validation=.15, test=.15)) for r in first} and set(made.values()) == {'train', 'validation', 'test'}
+    grown = splits_of_tokens(curate([source, write(tmp_path/'b.jsonl', rows(100, 5000))], tmp_path/'out', LOCAL, workers=1))
+    assert len(grown) == 300 and made.items() <= grown.items()
+    given = splits_of_tokens(curate([source, write(tmp_path/'c.jsonl', held)], tmp_path/'given', LOCAL, workers=1))
+    assert {i for i, s in given.items() if s == 'test'} == {r['occurrenceID'] for r in held}  # the source has a test: no other is taken
+
+def test_versions_of_a_text_that_stay_for_their_photos_are_in_one_split():
+    from mlproject.data.together import SplitsConfig, policy_of, splits_of, together
+    ids = [f'i{k:03d}' for k in range(300)]
+    ties = [pa.table({'a': ids[k:k + 5], 'b': [ids[k]] * 5}) for k in range(0, 300, 5)]
+    records = records_table(dict(occurrenceID=i, givenSplit='test' if k % 50 == 3 else None) for k, i in enumerate(ids))
+    company = together(ties, records.select(['occurrenceID', 'givenSplit']))
+    split = splits_of(records, company, policy_of(SplitsConfig(), {None, 'test'}))['split'].to_pylist()
+    groups = [set(split[k:k + 5]) for k in range(0, 300, 5)]
+    assert all(len(g) == 1 for g in groups) and [k for k, g in enumerate(groups) if g == {'test'}] == list(range(0, 60, 10))
+
+def test_texts_are_drawn_as_photos_are():
+    from mlproject.data.splits import assign_splits
+    from mlproject.data.together import TOGETHER, SplitsConfig, policy_of, splits_of
+    photos = records_table(dict(r, scientificName=f'Species {k % 2}') for k, r in enumerate(rows(400)))
+    drawn = assign_splits(photos.append_column('group', pa.nulls(400, pa.string()))).records
+    assert drawn['split'].to_pylist() == splits_of(photos, TOGETHER.empty_table(), policy_of(SplitsConfig(), {None}))['split'].to_pylist()

@@ -14,16 +14,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 # %% ../../nbs/data/280_curation.ipynb #5ebc3d68
 from ..core import (MANIFEST, Problem, digest, finish_shards, iter_shards, locked, parquet_bytes, progress, read_json, read_manifest, read_part, read_shards,
                             versions, write_atomic, write_json, write_shards)
 from .loading import iter_sources
 from .packing import finish
-from .passes import CurationConfig, Folders, align_shards, find_copies, first_chain, second_chain, third_chain
+from .passes import CurationConfig, Folders, align_shards, find_company, find_copies, first_chain, second_chain, third_chain
 from .records import Outcome, no_rejects
-from .shards import NOTES, Stage, forget, note_of, run_stage
+from .shards import NOTES, Stage, forget, note_of, part_of, run_stage
 from .textdedup import TextIndex
+from .together import Policy, splits_of
 from .tokens import load_tokenizer, train_bpe
 from .units import LoadConfig, photo_root
 
@@ -88,21 +90,24 @@ def _why(folder: Path, notes: dict) -> str:
 def tokenizer_of(c: CurationConfig, f: Folders, source: Path) -> None:
     "Write the tokeniser, unless it is there for just these records."
     path, mark = f.out / 'tokenizer.json', f.out / '.tokenizer'
-    key = digest([read_manifest(source)['digest'], asdict(c.tokenizer), Path(c.given_tokenizer).read_text() if c.given_tokenizer else None])
+    key = digest([read_manifest(source)['digest'], read_manifest(f.between / 'company')['digest'], read_json(f.policy), asdict(c.tokenizer), Path(c.given_tokenizer).read_text() if c.given_tokenizer else None])
     if path.exists() and mark.exists() and mark.read_text() == key: return
-    made = load_tokenizer(c.given_tokenizer) if c.given_tokenizer else train_bpe(_sample(source, c.tokenizer.budget), c.tokenizer)
+    made = load_tokenizer(c.given_tokenizer) if c.given_tokenizer else train_bpe(_sample(f, source, c.tokenizer.budget), c.tokenizer)
     made.save(path)
     write_atomic(mark, key)
 
 
-def _sample(folder: Path, budget: int) -> Iterator[str]:  # `budget`: characters
-    "Texts from all over a shard set, about as many as the budget allows."
-    every = read_manifest(folder)['shards']
+def _sample(f: Folders, folder: Path, budget: int) -> Iterator[str]:  # `budget`: characters
+    "Texts to train on from all over a shard set, about as many as the budget allows."
+    every, policy = read_manifest(folder)['shards'], Policy(**read_json(f.policy))
     parts = every[::max(1, len(every) // 64)]
     stride = max(1, sum(p['rows'] for p in parts) * 500 // budget)
     for p in parts:
-        texts = read_part(folder, p, ['occurrenceRemarks'])['occurrenceRemarks'].drop_null()
-        yield from texts.take(np.arange(0, len(texts), stride)).to_pylist()
+        rows = read_part(folder, p, ['occurrenceID', 'givenSplit', 'occurrenceRemarks'])
+        rows = rows.filter(pc.is_valid(rows['occurrenceRemarks']))
+        rows = rows.take(np.arange(0, len(rows), stride)).combine_chunks()
+        train = pc.equal(splits_of(rows, read_part(f.between / 'company', part_of(f.between / 'company', p['name'])), policy)['split'], 'train')
+        yield from rows['occurrenceRemarks'].filter(train).to_pylist()
 
 # %% ../../nbs/data/280_curation.ipynb #3e457b67
 @dataclass(frozen=True)
@@ -151,7 +156,9 @@ def curate(sources: Any,                 # a path, a URL, an entry or a list of 
         find_copies(config, f)
         run_stage(second, label='refine', keep_source=keep_intermediates, after=third, **how)
         third = replace(third, source=align_shards(config, f))
-        if 'tokens' in config.only: tokenizer_of(config, f, third.source)
+        if 'tokens' in config.only:
+            find_company(config, f, third.source)
+            tokenizer_of(config, f, third.source)
         _tokens(third, f)
         run_stage(third, label='annotate', keep_source=keep_intermediates or third.source != f.second, **how)
         if 'tokens' in config.only: finish(f.tokens, [Path(p['name']).stem.removeprefix('part-') for p in third.parts()], load_tokenizer(f.out / 'tokenizer.json'))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STEPS', 'PARTS', 'AnnotationConfig', 'CurationConfig', 'config_of', 'check_ids', 'sign', 'replace_persons', 'secret',
            'annotate', 'tokenise', 'count_kinds', 'Folders', 'first_chain', 'second_chain', 'third_chain',
-           'doubled_ids', 'cut_like', 'write_parts', 'find_copies', 'align_shards']
+           'doubled_ids', 'cut_like', 'write_parts', 'find_copies', 'align_shards', 'find_company']
 
 # %% ../../nbs/data/279_passes.ipynb #02c45448
 import os, secrets
@@ -21,12 +21,12 @@ import pyarrow.compute as pc
 
 # %% ../../nbs/data/279_passes.ipynb #0acbc52d
 from ..code import choose, fits
-from ..core import MANIFEST, Problem, digest, digest_file, finish_shards, iter_shards, locked, parquet_bytes, read_manifest, read_part, read_shards, write_atomic
+from ..core import MANIFEST, Problem, digest, digest_file, finish_shards, iter_shards, locked, parquet_bytes, read_json, read_manifest, read_part, read_shards, write_atomic, write_json
 from .alignment import apply_links
 from .cleaning import CleaningConfig
 from .enrichers import area, conservation, daylight, seasons, taxonomy_ranks
 from .enrichment import Enricher, row_digests
-from .examples import LISTED, PhotosConfig, photo_copies
+from .examples import LISTED, PhotosConfig, grouped, photo_copies
 from .formats import FormatsConfig, backbone_of, check_columns
 from .layers import read_layer
 from .linking import find_links, roles, slim
@@ -35,10 +35,11 @@ from .minhash import TextConfig
 from .packing import write_part
 from .privacy import KEY, PrivacyConfig, pseudonym, replace_pii
 from .quality import QualityConfig
-from .records import Outcome, account, reject
+from .records import SPLITS, Outcome, account, reject
 from .sensitive import SensitiveConfig
 from .shards import Link, added, code_of
 from .textdedup import CLUSTERS, TextIndex
+from .together import Policy, SplitsConfig, TOGETHER, policy_of, shares_of, splits_of, together
 from .tokens import Tokenizer, TokenizerConfig, load_tokenizer
 
 # %% ../../nbs/data/279_passes.ipynb #e23dd068
@@ -70,6 +71,7 @@ class CurationConfig:
     annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     given_tokenizer: str = ''      # a tokenizer.json to use; '': one is trained
+    splits: SplitsConfig = field(default_factory=SplitsConfig)  # of the tokens
 
     def __post_init__(self):
         for step in self.only:
@@ -150,10 +152,12 @@ def annotate(records: pa.Table, config: AnnotationConfig = AnnotationConfig()) -
     return Outcome(records, counts={n: t.num_rows - t[t.column_names[2]].null_count for n, t in tables.items()}), tables
 
 
-def tokenise(records: pa.Table, *, tokenizer: Path, tokens: Path, part: str) -> Outcome:
-    "Write the tokens of a shard's texts."
-    made = write_part(records, tokens, part.removeprefix('part-'), _tokenizer(tokenizer, digest_file(tokenizer)))
-    return Outcome(records, counts=dict(documents=made['counts']['train'], tokens=sum(f['rows'] for f in made['files'] if f['name'].endswith('.tokens'))))
+def tokenise(records: pa.Table, *, tokenizer: Path, policy: Path, company: pa.Table, tokens: Path, part: str) -> Outcome:
+    "Write the tokens of a shard's texts, each to its split."
+    splits = splits_of(records, company, Policy(**read_json(policy)))
+    made = write_part(records, tokens, part.removeprefix('part-'), _tokenizer(tokenizer, digest_file(tokenizer)), splits)
+    told = {s: made['counts'][s] for s in SPLITS}
+    return Outcome(records, counts=dict(documents=sum(told.values()), **told, tokens=sum(f['rows'] for f in made['files'] if f['name'].endswith('.tokens'))))
 
 
 @lru_cache(1)
@@ -190,6 +194,8 @@ class Folders:
     def between(self) -> Path: return self.out / 'between'
     @property
     def tokens(self) -> Path: return self.out / 'tokens'
+    @property
+    def policy(self) -> Path: return self.between / 'policy.json'
 
 
 _M = 'mlproject.data.'
@@ -220,7 +226,8 @@ def third_chain(c: CurationConfig, f: Folders) -> tuple[Link, ...]:
     links = [Link('enrichment', _M + 'passes.annotate', c.annotations)] if 'enrichment' in c.only else []
     if 'privacy' in c.only: links.append(Link('sensitive', _M + 'sensitive.obscure', c.sensitive, also=secret(f.out)))
     if 'tokens' in c.only:
-        links.append(Link('tokens', _M + 'passes.tokenise', files=(('tokenizer', str(f.out / 'tokenizer.json')),), place=(('tokens', str(f.tokens)),), named='part'))
+        links.append(Link('tokens', _M + 'passes.tokenise', sides=(('company', str(f.between / 'company')),), files=(('tokenizer', str(f.out / 'tokenizer.json')), ('policy', str(f.policy))),
+                          place=(('tokens', str(f.tokens)),), named='part'))
     return tuple(links)
 
 # %% ../../nbs/data/279_passes.ipynb #d683b692
@@ -329,3 +336,31 @@ def align_shards(c: CurationConfig, f: Folders) -> Path:  # the folder of the re
 
     write_parts(f.aligned, joined(), kind='records', meta=dict(key=key, steps=[told]))
     return f.aligned
+
+# %% ../../nbs/data/279_passes.ipynb #2374e6f6
+def find_company(c: CurationConfig, f: Folders, source: Path) -> None:  # `source`: the records that go on
+    "Which of them must be in one split, and what the splits that sources give mean; unless that is there for just these records."
+    have = read_manifest(source)
+    told = dict(texts=asdict(c.texts), photos=asdict(c.photos), splits=asdict(c.splits), only=sorted({*c.only} & {'quality', 'dedup'}))
+    key = digest([have['digest'], told, code_of(_M + 'together.together'), code_of(_M + 'examples.grouped')])
+    folder = f.between / 'company'
+    if (folder / MANIFEST).exists() and f.policy.exists() and read_manifest(folder)['meta']['key'] == key: return
+    given = read_shards(source, ['occurrenceID', 'givenSplit'])
+    write_json(f.policy, asdict(policy_of(c.splits, set(given['givenSplit'].unique().to_pylist()))))
+    texts = TextIndex(f.index, c.texts).clusters().select(['occurrenceID', 'cluster']) if 'dedup' in c.only else TOGETHER.empty_table().select([0, 1])
+    cut_like(source, together([texts, _moments(c, f, source)], given), folder, key)
+
+
+def _moments(c: CurationConfig, f: Folders, source: Path) -> pa.Table:
+    "Photos with those of their moment or nearly like them; none where no photo was looked at."
+    looks = f.first / 'looks'
+    if not (looks / MANIFEST).exists() or not read_manifest(looks)['rows']: return TOGETHER.empty_table().select([0, 1])
+    columns = ['occurrenceID', 'associatedMedia', 'eventID', 'locationID', 'recordedBy', 'eventDate', 'decimalLatitude', 'decimalLongitude']
+    seen = read_shards(looks)
+    photos = pa.concat_tables(t.filter(pc.is_in(t['occurrenceID'], seen['occurrenceID'].combine_chunks())) for t in (read_part(source, p, columns) for p in read_manifest(source)['shards'])).sort_by('occurrenceID').combine_chunks()
+    if not photos.num_rows: return TOGETHER.empty_table().select([0, 1])
+    named = grouped(photos, seen, c.photos).select(['occurrenceID', 'group'])
+    first = named.filter(pc.is_valid(named['group'])).sort_by('occurrenceID').group_by('group', use_threads=False).aggregate([('occurrenceID', 'min')])
+    where = pc.index_in(named['group'], first['group'].combine_chunks())
+    return pa.table([named['occurrenceID'], first['occurrenceID_min'].take(where)], names=['a', 'b']).filter(pc.is_valid(where))
+
