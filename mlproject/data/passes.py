@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'PARTS', 'AnnotationConfig', 'CurationConfig', 'config_of', 'check_ids', 'sign', 'replace_persons', 'secret',
-           'annotate', 'tokenise', 'count_kinds', 'Folders', 'first_chain', 'second_chain', 'third_chain',
+           'annotate', 'tokenise', 'count_kinds', 'Folders', 'first_chain', 'second_chain', 'third_chain', 'ledger_of',
            'doubled_ids', 'cut_like', 'write_parts', 'find_copies', 'align_shards', 'find_company']
 
 # %% ../../nbs/data/279_passes.ipynb #02c45448
@@ -29,6 +29,8 @@ from .enrichment import Enricher, row_digests
 from .examples import LISTED, PhotosConfig, grouped, photo_copies
 from .formats import FormatsConfig, backbone_of, check_columns
 from .layers import read_layer
+from .ledgers import LedgerConfig
+from .media import MediaConfig
 from .linking import find_links, roles, slim
 from .matching import AlignmentConfig
 from .minhash import TextConfig
@@ -41,6 +43,7 @@ from .shards import Link, added, code_of
 from .textdedup import CLUSTERS, TextIndex
 from .together import Policy, SplitsConfig, TOGETHER, policy_of, shares_of, splits_of, together
 from .tokens import Tokenizer, TokenizerConfig, load_tokenizer
+from ..looks import QUALITY
 
 # %% ../../nbs/data/279_passes.ipynb #e23dd068
 STEPS = ('cleaning', 'quality', 'dedup', 'privacy', 'formats', 'alignment', 'enrichment', 'tokens')
@@ -66,12 +69,14 @@ class CurationConfig:
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     sensitive: SensitiveConfig = field(default_factory=SensitiveConfig)
     persons: bool = True           # ask the person tagger, not only patterns
+    raw_ledger: bool = False       # True: rejected records keep their personal data
     formats: FormatsConfig = field(default_factory=FormatsConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     given_tokenizer: str = ''      # a tokenizer.json to use; '': one is trained
     splits: SplitsConfig = field(default_factory=SplitsConfig)  # of the tokens
+    media: MediaConfig = field(default_factory=MediaConfig)     # copies of the photos to give away
 
     def __post_init__(self):
         for step in self.only:
@@ -142,14 +147,22 @@ def _enrichers(c: AnnotationConfig) -> tuple[Enricher, ...]:
     return (*([taxonomy_ranks(backbone)] if backbone else []), seasons(c.tropics), daylight(), conservation(), *areas)
 
 
-def annotate(records: pa.Table, config: AnnotationConfig = AnnotationConfig()) -> tuple[Outcome, dict[str, pa.Table]]:
+def annotate(records: pa.Table, config: AnnotationConfig = AnnotationConfig(), *,
+             looks: pa.Table | None = None,  # of these records' photos
+             ) -> tuple[Outcome, dict[str, pa.Table]]:
     "The built-in annotations as side-cars, in the layout of `mlproject.data.enrichment`."
-    tables = {}
+    tables = {} if looks is None else {'enrichment/photo_quality/1': _photo_quality(records, looks)}
     for e in _enrichers(config):
         read = records.select(list(e.columns))
         made = account(records.num_rows, e.run(records.select(list(dict.fromkeys(['occurrenceID', *e.columns])))), e.name).records
         tables[f'enrichment/{e.name}/{e.version}'] = made.add_column(1, 'input', pa.array(row_digests(read)))
     return Outcome(records, counts={n: t.num_rows - t[t.column_names[2]].null_count for n, t in tables.items()}), tables
+
+
+def _photo_quality(records: pa.Table, looks: pa.Table) -> pa.Table:
+    "Size and quality figures of the photos, a row a photo; `input` is the digest of its file."
+    seen = looks.filter(pc.is_in(looks['occurrenceID'], records['occurrenceID'].combine_chunks()))
+    return seen.select(['occurrenceID', 'mediaDigest', 'width', 'height', *QUALITY]).rename_columns(['occurrenceID', 'input', 'width', 'height', *QUALITY])
 
 
 def tokenise(records: pa.Table, *, tokenizer: Path, policy: Path, company: pa.Table, tokens: Path, part: str) -> Outcome:
@@ -195,9 +208,11 @@ class Folders:
     @property
     def tokens(self) -> Path: return self.out / 'tokens'
     @property
+    def media(self) -> Path: return self.out / 'photos'
+    @property
     def policy(self) -> Path: return self.between / 'policy.json'
 
-
+# %% ../../nbs/data/279_passes.ipynb #6a0eae93
 _M = 'mlproject.data.'
 
 
@@ -223,12 +238,20 @@ def second_chain(c: CurationConfig, f: Folders) -> tuple[Link, ...]:
 
 def third_chain(c: CurationConfig, f: Folders) -> tuple[Link, ...]:
     "What is added to the finished records, beside them."
-    links = [Link('enrichment', _M + 'passes.annotate', c.annotations)] if 'enrichment' in c.only else []
+    looks = (('looks', str(f.first / 'looks')),) if f.photo_root and 'quality' in c.only else ()
+    links = [Link('media', _M + 'media.copy_photos', c.media, files=(('photo_root', str(f.photo_root)),), place=(('media', str(f.media)),))] if f.photo_root and c.media.copies != 'none' else []
+    if 'enrichment' in c.only: links.append(Link('enrichment', _M + 'passes.annotate', c.annotations, sides=looks))
     if 'privacy' in c.only: links.append(Link('sensitive', _M + 'sensitive.obscure', c.sensitive, also=secret(f.out)))
     if 'tokens' in c.only:
         links.append(Link('tokens', _M + 'passes.tokenise', sides=(('company', str(f.between / 'company')),), files=(('tokenizer', str(f.out / 'tokenizer.json')), ('policy', str(f.policy))),
                           place=(('tokens', str(f.tokens)),), named='part'))
     return tuple(links)
+
+# %% ../../nbs/data/279_passes.ipynb #48f693be
+def ledger_of(c: CurationConfig, f: Folders) -> Link | None:  # None: it stays as it is
+    "What becomes of the ledgers: nothing personal is left in them when none may be in the records."
+    if c.raw_ledger or 'privacy' not in c.only: return None
+    return Link('ledger', _M + 'ledgers.mask_ledger', LedgerConfig(c.privacy, c.persons), also=secret(f.out))
 
 # %% ../../nbs/data/279_passes.ipynb #d683b692
 def _files(folder: Path) -> list[str]: return [str(folder / s['name']) for s in read_manifest(folder)['shards']]
