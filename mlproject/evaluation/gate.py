@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ..core import Problem
-from ..metrics import check_probs, class_f1, group_weights
+from ..metrics import check_probs, class_f1, group_weights, t_quantile
 
 # %% ../../nbs/evaluation/420_gate.ipynb #fbb448a9
 @dataclass(frozen=True)
@@ -75,12 +75,13 @@ def _macro(f1: np.ndarray) -> np.ndarray:
     with np.errstate(invalid='ignore'): return np.where(there, f1, 0).sum(-1) / np.where(there.any(-1), there.sum(-1), np.nan)
 
 def _bound(draws: np.ndarray, groups: int, level: float) -> float:
-    "Lower one-sided bound of resampled values, widened for the number of groups; -inf when nothing is known."
+    "Lower one-sided bound of resampled values, the first being the measured one: percentile or Student's t, whichever is lower; -inf when nothing is known."
     draws = draws[np.isfinite(draws)]
     if groups < 2 or not len(draws): return -math.inf
     value, rest = draws[0], draws[1:]
     if not len(rest): return -math.inf
-    return float(value + (np.quantile(rest, 1 - level) - value) * math.sqrt(groups / (groups - 1)))
+    reach = max(value - np.quantile(rest, 1 - level), t_quantile(level, groups - 1) * rest.std())
+    return float(value - reach * math.sqrt(groups / (groups - 1)))
 
 # %% ../../nbs/evaluation/420_gate.ipynb #40818175
 def gate(candidate: np.ndarray,          # (N, C) probabilities or logits on the test photos
