@@ -9,7 +9,7 @@ __all__ = ['Photo', 'UNKNOWN', 'FORMAT', 'VERSION', 'SUFFIXES', 'Preprocess', 'P
 
 # %% ../../nbs/export/500_extended.ipynb #28989d8b
 import csv, io, json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -87,25 +87,27 @@ def make_signature(name: str, classes: int, size: int, embedding: int) -> tuple[
 
 # %% ../../nbs/export/500_extended.ipynb #7dfe0088
 def onnx_session(path: str | Path,   # an ONNX file
-                 threads: int = 0    # 0: all cores this process may use
+                 threads: int = 0,   # 0: all cores this process may use
+                 providers: tuple[str, ...] = ('CPUExecutionProvider',)
                  ):                  # onnxruntime.InferenceSession
-    "A quiet session on the CPU that gives its cores back between calls."
+    "A quiet session that gives its cores back between calls."
     import onnxruntime as ort
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads or cpus(), 1
     options.log_severity_level = 3
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
-    try: return ort.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+    try: return ort.InferenceSession(str(path), options, providers=list(providers))
     except Exception as e:   # onnxruntime's own classes are not public
         raise Problem(f'{Path(path).name} is not an ONNX network that onnxruntime can load: {one_line(e, 200)}') from e
 
 def network_session(folder: Path,   # an extended model
                     network: dict,  # `about['network']`; file, runtime and precision are there when `export.variants` chose them
-                    threads: int = 0
+                    threads: int = 0,
+                    session: Callable = onnx_session
                     ):              # with `run(outputs, feeds)`
     "The session of the network that answers: float32 under onnxruntime unless another variant was chosen at export."
     path, runtime = folder / network.get('file', 'model.onnx'), network.get('runtime', 'onnxruntime')
-    if runtime == 'onnxruntime': return onnx_session(path, threads)
+    if runtime == 'onnxruntime': return session(path, threads)
     if runtime == 'openvino': return OpenVinoSession(path, network.get('precision', 'float32'), threads)
     raise Problem(f'{folder} asks for runtime {runtime!r}; allowed: onnxruntime, openvino')
 
@@ -126,6 +128,7 @@ class ExtendedModel:
     @classmethod
     def load(cls, folder: str | Path,   # an extended model
              threads: int = 0,          # for decoding and for the network; 0: all cores
+             session: Callable = onnx_session,  # (path, threads) -> what runs the network under onnxruntime
              plain: bool = False        # the float32 network even if another variant was chosen at export
              ) -> 'ExtendedModel':
         "Load and verify. `Problem` for a folder that is incomplete, altered, or of another format version."
@@ -138,7 +141,7 @@ class ExtendedModel:
         file = network.get('file', 'model.onnx')
         if file not in [f['name'] for f in manifest['files']]: raise Problem(f'{folder} has no {file}: make it again')
         verify_folder(folder, [file])
-        return cls(about, network_session(folder, network, threads), threads or cpus(), folder, manifest['digest'])
+        return cls(about, network_session(folder, network, threads, session), threads or cpus(), folder, manifest['digest'])
 
     def _repr_markdown_(self) -> str:
         p = self.preprocess
