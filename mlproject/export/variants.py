@@ -6,7 +6,7 @@
 __all__ = ['PLAIN', 'INT8', 'TOLERANCE', 'Variant', 'candidates', 'quantise', 'paired_loss', 'cost', 'Trial', 'choose',
            'try_variants', 'optimise', 'variants_table']
 
-# %% ../../nbs/export/515_variants.ipynb #63a111fa
+# %% ../../nbs/export/515_variants.ipynb #b6a2a75d
 import logging, shutil, tempfile, time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from ..core import Problem, verify_folder, write_atomic, write_folder, write_jso
 from .runtimes import has_openvino
 from .extended import ExtendedModel, Preprocess, network_session, read_about
 
-# %% ../../nbs/export/515_variants.ipynb #564a4c33
+# %% ../../nbs/export/515_variants.ipynb #2c62e2a5
 @dataclass(frozen=True)
 class Variant:
     "One way to run the network of an extended model."
@@ -37,7 +37,7 @@ def candidates() -> list[Variant]:
     if has_openvino(): ours += [Variant('int8 openvino', INT8, 'openvino'), Variant('bfloat16 openvino', 'model.onnx', 'openvino', 'bfloat16')]
     return ours
 
-# %% ../../nbs/export/515_variants.ipynb #3dc3b228
+# %% ../../nbs/export/515_variants.ipynb #87bf8773
 class _Batches:
     "Calibration photos as onnxruntime wants to be fed."
     def __init__(self, x: np.ndarray, size: int = 8): self.parts = iter([x[i:i + size] for i in range(0, len(x), size)])
@@ -69,7 +69,7 @@ def quantise(network: str | Path,    # ONNX, float32
                         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=last)
         return Path(made).read_bytes()
 
-# %% ../../nbs/export/515_variants.ipynb #71f083bc
+# %% ../../nbs/export/515_variants.ipynb #00abf539
 def paired_loss(before: np.ndarray,   # (N,) bool, right in float32
                 after: np.ndarray,    # (N,) bool, right as the variant
                 z: float = 1.96       # 95 %
@@ -80,7 +80,7 @@ def paired_loss(before: np.ndarray,   # (N,) bool, right in float32
     spread = z * (lost + gained + 1 - (lost - gained) ** 2 / (n + 2)) ** .5 / (n + 2)
     return (lost - gained) / n, centre - spread, centre + spread
 
-# %% ../../nbs/export/515_variants.ipynb #3564a9a2
+# %% ../../nbs/export/515_variants.ipynb #0e80ff53
 def cost(sessions: dict,             # by name, with `run(outputs, feeds)`
          x: np.ndarray,              # (4, 3, S, S) float32
          rounds: int = 15,
@@ -95,7 +95,7 @@ def cost(sessions: dict,             # by name, with `run(outputs, feeds)`
     spent = [{name: once(s, times[name]) for name, s in sessions.items()} for _ in range(rounds)]
     return {name: float(np.median([r[name] for r in spent])) for name in sessions}
 
-# %% ../../nbs/export/515_variants.ipynb #0197ff8a
+# %% ../../nbs/export/515_variants.ipynb #15649d12
 @dataclass(frozen=True)
 class Trial:
     "What a variant was measured to be."
@@ -110,15 +110,16 @@ class Trial:
 def choose(trials: list[Trial],     # the first is float32's
            photos: int,             # they were measured on
            bound: float = .005,     # loss of accuracy that is accepted
+           doubt: float = .015,     # upper end of the loss's interval that is accepted
            margin: float = 1.2      # times faster, at least
            ) -> str:                # name of a trial
     "The fastest variant within the bound, or float32."
     plain, *others = trials
     if photos * bound < 1: return plain.name
-    good = [t for t in others if t.loss <= bound and t.ms * margin <= plain.ms]
+    good = [t for t in others if t.loss <= bound and t.high <= doubt and t.ms * margin <= plain.ms]
     return min(good, key=lambda t: t.ms).name if good else plain.name
 
-# %% ../../nbs/export/515_variants.ipynb #f2356309
+# %% ../../nbs/export/515_variants.ipynb #fc5871f7
 def try_variants(folder: Path,            # with model.onnx and model.int8.onnx
                  variants: list[Variant],
                  pixels: np.ndarray,      # (N, S, S, 3) uint8, labelled, not of the training split
@@ -137,7 +138,7 @@ def try_variants(folder: Path,            # with model.onnx and model.int8.onnx
     return [Trial(name, float((a == y).mean()), *paired_loss(own == y, a == y), float((a == own).mean()), round(ms[name], 4))
             for name, a in said.items()], failed
 
-# %% ../../nbs/export/515_variants.ipynb #0a40029d
+# %% ../../nbs/export/515_variants.ipynb #1e7b802c
 TOLERANCE = .05   # of a golden probability, for a variant on another processor
 
 def optimise(source: str | Path,      # an extended model in float32
@@ -146,6 +147,7 @@ def optimise(source: str | Path,      # an extended model in float32
              photos: list,            # labelled photos of the validation split
              labels: list[str],       # their species
              *, bound: float = .005,  # loss of accuracy that is accepted; 0.005 is half a point
+             doubt: float = .015,     # upper end of the loss's interval that is accepted
              margin: float = 1.2,     # times faster, at least
              variants: list[Variant] | None = None,   # to try; all that run here by default
              timer: Callable = cost
@@ -163,9 +165,9 @@ def optimise(source: str | Path,      # an extended model in float32
         if any(v.file == INT8 for v in variants): write_atomic(folder / INT8, quantise(source / 'model.onnx', seen, model.preprocess))
         y = np.array([model.labels.index(n) for n in labels])
         trials, failed = try_variants(folder, variants, judged, y, model.preprocess, timer)
-        chosen = next(v for v in (PLAIN, *variants) if v.name == choose(trials, len(y), bound, margin))
+        chosen = next(v for v in (PLAIN, *variants) if v.name == choose(trials, len(y), bound, doubt, margin))
         if chosen.file != INT8: (folder / INT8).unlink(missing_ok=True)
-        about['lineage'] |= dict(variants=dict(chosen=chosen.name, bound=bound, margin=margin, photos=len(y), calibration=len(seen),
+        about['lineage'] |= dict(variants=dict(chosen=chosen.name, bound=bound, doubt=doubt, margin=margin, photos=len(y), calibration=len(seen),
                                                measured=[asdict(t) for t in trials], failed=failed))
         if chosen != PLAIN: _adopt(about, chosen, folder)
         write_json(folder / 'extended.json', about)
@@ -179,7 +181,7 @@ def _adopt(about: dict, chosen: Variant, folder: Path) -> None:
     model = ExtendedModel(about, network_session(folder, about['network'], 1), 1, folder)
     about['golden'] |= dict(logits=[float(v) for v in model.logits(folder / about['golden']['photo'])[0]], tolerance=TOLERANCE)
 
-# %% ../../nbs/export/515_variants.ipynb #49e09c2f
+# %% ../../nbs/export/515_variants.ipynb #d73a4bf0
 def variants_table(about: dict   # of an extended model
                    ) -> str:     # Markdown
     "What was measured when the variant was chosen; empty for a model that never was optimised."
