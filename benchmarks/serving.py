@@ -40,7 +40,7 @@ def peer(name: str, *more: str, venv: str | None = None, **kw) -> Server:
     return Server(f'{name} {" ".join(more)}'.strip(), (str(HOME / (venv or name) / 'bin/python'), str(HERE / f'{name}_app.py'), '{folder}', '{port}', *more), **kw)
 
 def ours(name: str, model: str) -> Server:
-    return Server(name, (sys.executable, str(HERE / 'whole_app.py'), '{folder}/extended', '{port}', '{home}'), '/v1/predict', '/v2/health/ready', model, True)
+    return Server(name, (sys.executable, str(HERE / 'whole_app.py'), '{folder}/extended', '{port}', '{home}'), '/v1/predict', '/health/ready', model, True)
 
 BARE = Server('bare engine', (sys.executable, str(HERE / 'bare_engine.py'), '{folder}', '{port}'))
 SERVERS = dict(
@@ -57,7 +57,7 @@ def prepare(home: Path, source: Path) -> None:
         if (folder / 'variant/manifest.json').exists(): continue
         judged = build(folder, backbone, size, source)
         optimise(folder / 'plain', folder / 'variant', judged['calibration'], judged['photos'], judged['labels'])
-    for backbone in NETWORKS: print(backbone + '\n' + variants_table(read_about(home / backbone / 'variant')), flush=True)
+        print(backbone + '\n' + variants_table(read_about(folder / 'variant')), flush=True)
 
 def tree(pid: int) -> list[psutil.Process]:
     root = psutil.Process(pid)
@@ -129,7 +129,7 @@ def measure(server: Server, folder: Path, home: Path, connections: list[int], se
             bad = r['status'] + r['read'] + r['write'] + r['connect'] + r['timeout']
             good = r['requests'] - r['status']
             rows.append(dict(server=server.name, connections=n, rate=good / r['us'] * 1e6, p50=r['p50'] / 1e3, p99=r['p99'] / 1e3,
-                             cpu=(cpu(pid) - before) / max(1, r['requests']) * 1e3, memory=memory(pid), errors=bad, ready=ready))
+                             cpu=(cpu(pid) - before) / max(1, good) * 1e3, memory=memory(pid), errors=bad, ready=ready))
     return rows
 
 def summary(rows: list[dict], base: str) -> list[dict]:
