@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'DEMO', 'LESSONS_SKIP', 'parameters', 'checkout', 'product_folder', 'build', 'percent', 'summary',
            'with_parameters', 'run', 'run_pipeline', 'environment_default', 'demo', 'demo_report', 'curate',
-           'curation_settings', 'find_model', 'predict', 'lessons', 'doctor', 'run_all_lessons', 'notebooks', 'readme',
-           'lab', 'main']
+           'curation_settings', 'find_model', 'predict', 'predict_into', 'lessons', 'doctor', 'run_all_lessons',
+           'notebooks', 'readme', 'lab', 'main']
 
 # %% ../nbs/910_cli.ipynb #0aab834e
 import inspect, os, re, sys
@@ -189,13 +189,34 @@ def predict(photos: list[str] = typer.Argument(..., metavar='PHOTO|FOLDER...', h
             model: str = typer.Option(None, '--model', '-m', metavar='FOLDER|models:/NAME@ALIAS', help='Extended model; default: the latest below build/.'),
             top_k: int = typer.Option(5, '--top-k', '-k', min=1, help='Species shown a photo.'),
             form: str = typer.Option('table', '--format', '-f', help='table, json (a line a photo) or csv.'),
-            as_json: bool = typer.Option(False, '--json', help='The same as --format json.')):
+            as_json: bool = typer.Option(False, '--json', help='The same as --format json.'),
+            batch: Path = typer.Option(None, '--batch', metavar='FOLDER', help='Into Parquet shards in this folder: any number of photos, also of tables and s3://… . Goes on where it was killed.'),
+            keep: str = typer.Option('', '--keep', metavar='COLUMN,…', help='With --batch: columns of a table that go along.'),
+            photo_column: str = typer.Option(None, '--photo-column', metavar='COLUMN', help='With --batch: the column of a table that names the photo; default: a usual name.'),
+            embedding: bool = typer.Option(False, '--embedding', help='With --batch: also what the network sees of each photo.'),
+            private: bool = typer.Option(False, '--private', help="With --batch: photos that a table names may lie on this machine's network."),
+            workers: int = typer.Option(1, '--workers', min=1, help='With --batch: processes, each with as many threads as there are cores for it.'),
+            ray: bool = typer.Option(False, '--ray', help="With --batch: on Daft's Ray runner (RAY_ADDRESS, or a local one).")):
     "Species and scores of photos."
+    if batch is not None:
+        from mlproject.serving.batch import BatchConfig
+        config = BatchConfig(top_k, embedding=embedding, keep=tuple(filter(None, keep.split(','))), private=private)
+        typer.echo(predict_into(batch, find_model(model), photos, config, photo_column=photo_column, workers=workers, ray=ray))
+        return
     from mlproject.export.extended import ExtendedModel, format_predictions, predict_paths
     failed = []
     answers = predict_paths(ExtendedModel.load(find_model(model)), photos, top_k, failed=failed)
     for line in format_predictions(answers, 'json' if as_json else form): typer.echo(line)
     raise typer.Exit(1 if failed else 0)
+
+# %% ../nbs/910_cli.ipynb #a66a14fa
+def predict_into(out: Path, model: Path, sources: list[str], config, **options) -> str: # what was made, in words
+    "Batch prediction, and its last word."
+    from mlproject.serving.batch import predict_batch
+    made = predict_batch(model, sources, out, config, **options)
+    told = made['meta']['steps'][0]['counts']
+    errors = ', '.join(f'{n:,} {reason}' for reason, n in told['errors'].items())
+    return f"{made['rows']:,} photos in {out}: {told['photos'] - sum(told['errors'].values()):,} answered, {told['unknown']:,} of them unknown" + (f'; {errors}' if errors else '')
 
 # %% ../nbs/910_cli.ipynb #b48414ab
 LESSONS_SKIP = ('reports', 'tutorials') # they need a run's products, or make one: their tests are in tests/

@@ -8,7 +8,9 @@ from small_model import photo, small_extended, until, white
 
 from mlproject.core import Problem
 from mlproject.metrics import softmax
-from mlproject.serving.engine import MAX_CRASHES, DeadlineExceeded, Draining, Engine, EngineConfig, Overloaded, load_model
+from mlproject.serving.engine import MAX_CRASHES, Engine
+from mlproject.serving.jobs import DeadlineExceeded, Draining, EngineConfig, Overloaded
+from mlproject.serving.sessions import load_model
 
 FAR = dict(queue_ms=600_000., deadline_ms=600_000.)   # a busy machine shall not turn a test into an overload
 PHOTOS = [photo(i) for i in range(12)]
@@ -239,14 +241,22 @@ def test_a_worker_that_dies_is_noticed_and_replaced(model, start, caplog):
     stats = engine.stats()
     assert (stats['deaths'], stats['workers']) == (1, 2) and engine.alive() and 'worker thread died (SystemExit)' in caplog.text
 
-def test_workers_that_all_die_are_given_up(model, start):
+def test_workers_that_all_die_are_given_up_and_nobody_waits_for_them(model, start):
     def decode(data): raise SystemExit
-    engine = start(decode)
-    for _ in range(MAX_CRASHES + 1): engine.submit(b'').result(30)
+    engine = start(decode, batch=1)
+    futures = [engine.submit(b'') for _ in range(MAX_CRASHES + 5)]
+    assert [f.result(30).prediction.reason for f in futures[:MAX_CRASHES + 1]] == ['network'] * (MAX_CRASHES + 1)
+    for f in futures[MAX_CRASHES + 1:]:
+        with pytest.raises(Draining): f.result(30)
     until(lambda: not engine.alive())
-    with pytest.raises(DeadlineExceeded):
-        asyncio.run(engine.answer(PHOTOS[0], time.monotonic() + .05))
+    with pytest.raises(Draining): engine.submit(PHOTOS[0])
     assert engine.drain(10)
+
+def test_what_strangers_cause_does_not_fill_the_log(model, start, caplog):
+    def decode(data): raise ZeroDivisionError
+    engine = start(decode)
+    for _ in range(50): engine.submit(b'').result(30)
+    assert engine.stats()['surprises'] == 50 and len(caplog.records) < 50
 
 def test_drain_loses_nothing(model, start):
     engine, answered, refused, go = start(threads=2), [], [], threading.Event()

@@ -9,8 +9,8 @@ from small_model import photo, small_extended, until
 
 from mlproject.core import Problem, read_json, write_json
 from mlproject.export.registry import register
-from mlproject.serving.engine import EngineConfig
 from mlproject.serving.inputs import Limits
+from mlproject.serving.jobs import EngineConfig
 from mlproject.serving.rollout import LINE, Fleet, place, rebalance, widths
 from mlproject.serving.service import Service
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from small_model import photo, small_extended, until, white
 
-from mlproject.serving.engine import Answer, EngineConfig
 from mlproject.serving.inputs import Incoming, Limits
+from mlproject.serving.jobs import Answer, EngineConfig
 from mlproject.serving.rollout import Fleet
 from mlproject.serving.schemas import ServingError
 from mlproject.serving.service import Service
