@@ -15,7 +15,7 @@ from common import ROOT, SHARED, publish
 from network import build, jpegs
 
 HERE, HOME = Path(__file__).parent / 'peers', Path(os.environ.get('MLPROJECT_PEERS', '/tmp/peers/bench'))
-PEERS = dict(litserve='litserve torch torchvision numpy pillow simplejpeg onnxruntime opencv-python-headless',
+PEERS = dict(litserve='litserve python-multipart torch torchvision numpy pillow simplejpeg onnxruntime opencv-python-headless',
              bentoml='bentoml torch torchvision pillow', fastapi='fastapi uvicorn[standard] python-multipart torch torchvision pillow')
 PINS = 'torch==2.14.1 torchvision==0.29.1'.split()
 NETWORKS = dict(mobilenet_v3_small=160, resnet18=128)
@@ -139,7 +139,7 @@ def summary(rows: list[dict], base: str) -> list[dict]:
         own = [r for r in rows if (r['server'], r['connections']) == (name, n)]
         other = [r for r in rows if (r['server'], r['connections']) == (base, n)]
         mid = lambda k: median(r[k] for r in own)
-        ratio = lambda k: median(a[k] / b[k] for a, b in zip(own, other)) if other else float('nan')
+        ratio = lambda k: median(a[k] / b[k] if b[k] else float('nan') for a, b in zip(own, other)) if other else float('nan')
         out.append({'server': name, 'connections': n, 'requests/s': f'{mid("rate"):,.0f}', f'x {base}': f'{ratio("rate"):.2f}', 'p50 ms': f'{mid("p50"):.0f}',
                     'p99 ms': f'{mid("p99"):.0f}', f'p99 / {base}': f'{ratio("p99"):.2f}', 'CPU-ms': f'{mid("cpu"):.2f}', 'memory MiB': f'{mid("memory"):,.0f}',
                     'ready s': f'{mid("ready"):.1f}', 'errors': sum(r['errors'] for r in own)})
@@ -166,7 +166,7 @@ def main() -> None:
         for i in range(o.rounds):
             for s in servers:
                 rows += measure(s, home / backbone, home, [int(c) for c in o.connections.split(',')], o.seconds)
-                print(*[f'{r["server"]}: {r["connections"]} connections, {r["rate"]:.0f}/s, p99 {r["p99"]:.0f} ms, {r["cpu"]:.2f} CPU-ms, {r["errors"]} errors' for r in rows[-2:]], sep='\n', flush=True)
+                print(*[f'{r["server"]}: {r["connections"]} connections, {r["rate"]:.0f}/s, p99 {r["p99"]:.0f} ms, {r["cpu"]:.2f} CPU-ms, {r["errors"]} errors' for r in rows[-len(o.connections.split(',')):]], sep='\n', flush=True)
         title = f'{backbone} at {NETWORKS[backbone]} px, JPEGs of 500 x 375 and 51 KB as multipart uploads, {o.rounds} rounds of {o.seconds:g} s that take turns'
         made = summary(rows, 'litserve')
         if o.publish: publish(f'serving_{backbone}', title, made)

@@ -1,17 +1,20 @@
 "Plain FastAPI + torch, two uvicorn workers. Run: python fastapi_app.py FOLDER PORT"
 import os, sys
+from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI, UploadFile
 
-app = FastAPI()
 network = None
 
-@app.on_event('startup') if hasattr(app, 'on_event') else app.router.on_startup.append
-def load():
+@asynccontextmanager
+async def loaded(app):
     global network
     from torch_network import TorchNetwork
     network = TorchNetwork(os.environ['NETWORK'])
+    yield
+
+app = FastAPI(lifespan=loaded)
 
 @app.get('/health')
 def health(): return dict(ready=network is not None)
