@@ -115,7 +115,7 @@ def logits_of(upstream, split: str) -> tuple: # table with y, logits and embeddi
     from mlproject.training.prediction import predict_logits
     photos, table, species = photos_in(upstream, split)
     network, config = load_network(folder_of(upstream['train']))
-    cache = build_cache(photos, Shape(fit=(config['image_size'], config['resize'])), load_settings().cache_dir)
+    cache = build_cache(photos, Shape(fit=(config['image_size'], config['resize']), hint=config['min_side_hint']), load_settings().cache_dir)
     logits, embedding = predict_logits(network, cache)
     for name, values in dict(y=photos.y, logits=list(logits), embedding=list(embedding)).items(): table = table.append_column(name, pa.array(values))
     return table, species, weights_digest(network)
