@@ -8,7 +8,7 @@ __all__ = ['Photo', 'UNKNOWN', 'FORMAT', 'VERSION', 'SUFFIXES', 'Preprocess', 'P
 
 # %% ../../nbs/export/500_extended.ipynb #28989d8b
 import csv, io, json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -85,15 +85,16 @@ def make_signature(name: str, classes: int, size: int, embedding: int) -> tuple[
 
 # %% ../../nbs/export/500_extended.ipynb #7dfe0088
 def onnx_session(path: str | Path,   # an ONNX file
-                 threads: int = 0    # 0: all cores this process may use
+                 threads: int = 0,   # 0: all cores this process may use
+                 providers: tuple[str, ...] = ('CPUExecutionProvider',)
                  ):                  # onnxruntime.InferenceSession
-    "A quiet session on the CPU that gives its cores back between calls."
+    "A quiet session that gives its cores back between calls."
     import onnxruntime as ort
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads or cpus(), 1
     options.log_severity_level = 3
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
-    try: return ort.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+    try: return ort.InferenceSession(str(path), options, providers=list(providers))
     except Exception as e:   # onnxruntime's own classes are not public
         raise Problem(f'{Path(path).name} is not an ONNX network that onnxruntime can load: {one_line(e, 200)}') from e
 
@@ -114,6 +115,7 @@ class ExtendedModel:
     @classmethod
     def load(cls, folder: str | Path,   # an extended model
              threads: int = 0,          # for decoding and for the network; 0: all cores
+             session: Callable = onnx_session   # (path, threads) -> what runs the network
              ) -> 'ExtendedModel':
         "Load and verify. `Problem` for a folder that is incomplete, altered, or of another format version."
         folder = Path(folder)
@@ -121,7 +123,7 @@ class ExtendedModel:
         listed = digest([[f['name'], f['digest']] for f in manifest['files']])
         if listed != manifest['digest']: raise Problem(f'{folder}: the manifest is not the one that was written: make it again')
         about = read_about(folder)
-        return cls(about, onnx_session(folder / 'model.onnx', threads), threads or cpus(), folder, manifest['digest'])
+        return cls(about, session(folder / 'model.onnx', threads), threads or cpus(), folder, manifest['digest'])
 
     def _repr_markdown_(self) -> str:
         p = self.preprocess
