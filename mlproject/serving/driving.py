@@ -33,7 +33,7 @@ def photo_request(photo: bytes,             # a photo file
                   ) -> bytes:               # a whole HTTP/1.1 request
     "A multipart request for one photo."
     boundary = 'mlproject' + secrets.token_hex(8)
-    body = (f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="photo"\r\n'
+    body = (f'--{boundary}\r\nContent-Disposition: form-data; name="photo"; filename="photo"\r\n'
             'Content-Type: application/octet-stream\r\n\r\n').encode() + photo + f'\r\n--{boundary}--\r\n'.encode()
     more = {'Content-Type': f'multipart/form-data; boundary={boundary}', 'Content-Length': str(len(body)), **(headers or {})}
     return _head('POST', path, host, more) + body
