@@ -27,6 +27,7 @@ class EngineConfig:
     threads: int = 0           # worker threads; 0: one for each core that this process may use
     batch: int = 4             # most photos in one network call
     queue: int = 256           # most photos that wait
+    queue_mib: int = 256       # most memory that they take, MiB
     queue_ms: float = 250.     # a request that would wait longer is refused
     deadline_ms: float = 2000. # for a request that names no time
 
@@ -40,7 +41,7 @@ class EngineConfig:
     @property
     def workers(self) -> int: return self.threads or cpus()
 
-RANGES = dict(threads=(0, 256), batch=(1, 1024), queue=(1, 1_000_000), queue_ms=(1, 600_000), deadline_ms=(1, 3_600_000))
+RANGES = dict(threads=(0, 256), batch=(1, 1024), queue=(1, 1_000_000), queue_mib=(1, 1_000_000), queue_ms=(1, 600_000), deadline_ms=(1, 3_600_000))
 
 # %% ../../nbs/serving/620_engine.ipynb #d440cc80
 class Overloaded(Exception):
@@ -86,10 +87,11 @@ def load_model(folder: str | Path) -> ExtendedModel:   # an extended model, its 
 # %% ../../nbs/serving/620_engine.ipynb #c161b59b
 class _Job:
     "One photo on its way through the engine."
-    __slots__ = ('photo', 'deadline', 'top_k', 'request', 'place', 'since', 'queue_ms', 'decode_ms', 'gone', 'answer')
+    __slots__ = ('photo', 'deadline', 'top_k', 'request', 'place', 'size', 'since', 'queue_ms', 'decode_ms', 'gone', 'answer')
     def __init__(self, photo, deadline: float, top_k: int, request, place: int):
         self.photo, self.deadline, self.top_k, self.request, self.place = photo, deadline, top_k, request, place
-        self.since, self.queue_ms, self.decode_ms = time.monotonic(), 0., 0.
+        self.size, self.since = photo.nbytes if isinstance(photo, np.ndarray) else len(photo), time.monotonic()
+        self.queue_ms = self.decode_ms = 0.
         self.gone, self.answer = False, None   # gone: nobody waits for the answer any more
 
 class _Request:
@@ -138,7 +140,7 @@ class Engine:
         self._wake, self._quiet = threading.Condition(self._lock), threading.Condition(self._lock)
         self._waiting: OrderedDict[_Job, None] = OrderedDict()     # oldest first; a dropped one leaves at once
         self._hands: dict[int, tuple[float, list[_Job]]] = {}      # worker -> since when it works on what
-        self._idle, self._draining, self._closed = 0, False, False
+        self._bytes, self._idle, self._draining, self._closed = 0, 0, False, False
         self._service, self._seen, self._crashes = 0., 0, 0        # worker-seconds a photo, over how many, deaths in a row
         self._counts = dict.fromkeys(('photos', 'batches', 'shed', 'expired', 'cancelled', 'bad_photos', 'network_failures',
                                       'surprises', 'deaths'), 0)
@@ -153,41 +155,52 @@ class Engine:
 # %% ../../nbs/serving/620_engine.ipynb #beec362e
 @patch
 def wait_s(self: Engine, more: int = 0) -> float:   # seconds
-    "How long it takes until what waits, and `more` photos, are answered."
-    return (len(self._waiting) + more) * self._service / len(self._threads or '1')
+    "How long it takes until what waits, half of what is worked on, and `more` photos are answered."
+    held = sum(len(jobs) for _, jobs in self._hands.values()) / 2
+    return (len(self._waiting) + held + more) * self._service / max(1, len(self._threads))
 
+@patch
+def _full(self: Engine, jobs: list[_Job]) -> float | None:   # None, or the seconds that would have been waited
+    "Whether these are too many to take."
+    if not self._waiting: return None
+    c, wait = self.config, self.wait_s(len(jobs))
+    many = len(self._waiting) + len(jobs) > c.queue or self._bytes + sum(j.size for j in jobs) > c.queue_mib * 2**20
+    return wait if many or wait > c.queue_ms / 1000 or time.monotonic() + wait > jobs[0].deadline else None
+
+# %% ../../nbs/serving/620_engine.ipynb #f42bd539
 @patch
 def _admit(self: Engine, jobs: list[_Job], urgent: bool) -> None:
     "Queue all or none."
     with self._lock:
         if self._draining: raise Draining
-        if self._waiting and not urgent:
-            wait, deadline = self.wait_s(len(jobs)), jobs[0].deadline
-            if (len(self._waiting) + len(jobs) > self.config.queue or wait > self.config.queue_ms / 1000
-                or time.monotonic() + wait > deadline):
-                self._counts['shed'] += len(jobs)
-                raise Overloaded(wait)
-        for job in jobs: self._waiting[job] = None
+        if not urgent and (wait := self._full(jobs)) is not None:
+            self._counts['shed'] += len(jobs)
+            raise Overloaded(wait)
+        for job in jobs:
+            self._waiting[job] = None
+            self._bytes += job.size
         if urgent:
             for job in reversed(jobs): self._waiting.move_to_end(job, last=False)
         self._wake.notify(len(jobs))
 
 @patch
-def _drop(self: Engine, jobs, count: str) -> None:
+def _drop(self: Engine, jobs: list[_Job], count: str) -> None:
     "Nobody waits for these any more."
     with self._lock:
         for job in jobs:
             job.gone = True
-            self._waiting.pop(job, None)
-            job.photo = None
+            if job in self._waiting:
+                del self._waiting[job]
+                self._bytes -= job.size
             self._counts[count] += 1
         self._hush()
 
 @patch
 def _hush(self: Engine) -> None:
+    "Tell those who wait for the end of all work."
     if not self._waiting and not self._hands: self._quiet.notify_all()
 
-# %% ../../nbs/serving/620_engine.ipynb #f42bd539
+# %% ../../nbs/serving/620_engine.ipynb #4afaacc5
 @patch
 async def answers(self: Engine,
                   photos: list[bytes | np.ndarray],
@@ -218,7 +231,7 @@ async def answer(self: Engine, photo: bytes | np.ndarray, deadline: float = math
     if isinstance(found, Exception): raise found
     return found
 
-# %% ../../nbs/serving/620_engine.ipynb #4afaacc5
+# %% ../../nbs/serving/620_engine.ipynb #5458d6fc
 @patch
 def submit(self: Engine, photo: bytes | np.ndarray, deadline: float = math.inf, top_k: int = 5) -> Future:
     "Queue one photo from a plain thread; cancelling the future drops it. Raises `Overloaded` and `Draining` at once."
@@ -228,7 +241,7 @@ def submit(self: Engine, photo: bytes | np.ndarray, deadline: float = math.inf, 
     single.future.add_done_callback(lambda f: self._drop([job], 'cancelled') if f.cancelled() else None)
     return single.future
 
-# %% ../../nbs/serving/620_engine.ipynb #5458d6fc
+# %% ../../nbs/serving/620_engine.ipynb #6f3db12c
 @patch
 def _take(self: Engine, me: int) -> list[_Job] | None:
     "The next photos; sleeps while there are none; None when the engine is closed."
@@ -242,6 +255,7 @@ def _take(self: Engine, me: int) -> list[_Job] | None:
             finally: self._idle -= 1
         share = -(-len(self._waiting) // (self._idle + 1))
         jobs = [self._waiting.popitem(last=False)[0] for _ in range(min(share, self.config.batch))]
+        self._bytes -= sum(j.size for j in jobs)
         self._hands[me] = time.monotonic(), jobs
         return jobs
 
@@ -252,7 +266,7 @@ def _live(self: Engine, me: int) -> None:
         while jobs := self._take(me): self._work(jobs)
     except BaseException as e: self._bury(me, e)
 
-# %% ../../nbs/serving/620_engine.ipynb #6f3db12c
+# %% ../../nbs/serving/620_engine.ipynb #da553e4d
 @patch
 def _bury(self: Engine, me: int, cause: BaseException) -> None:
     "A worker died: fail what it held, and replace it, unless all die at once."
@@ -270,7 +284,7 @@ def _bury(self: Engine, me: int, cause: BaseException) -> None:
 MAX_CRASHES = 20   # deaths with no answer in between, after which workers are no longer replaced
 FAULT = Prediction(error='the server failed on this photo', reason='network')
 
-# %% ../../nbs/serving/620_engine.ipynb #da553e4d
+# %% ../../nbs/serving/620_engine.ipynb #d0b7f76f
 @patch
 def _work(self: Engine, jobs: list[_Job]) -> None:
     "Answer some photos and hand the answers out."
@@ -279,7 +293,7 @@ def _work(self: Engine, jobs: list[_Job]) -> None:
     live = [(j, p) for j, p in decoded if self._wanted(j)]
     if live: self._classify([j for j, _ in live], np.stack([p for _, p in live]))
     _deliver([(j, j.answer) for j in jobs if j.answer is not None])
-    self._account(len(jobs), len(live), time.monotonic() - start)
+    self._account([j.answer for j in jobs if isinstance(j.answer, Answer)], len(live), time.monotonic() - start)
 
 @patch
 def _wanted(self: Engine, job: _Job) -> bool:
@@ -306,7 +320,7 @@ def _pixels(self: Engine, job: _Job, start: float) -> np.ndarray | None:   # (S,
     if failed: job.answer = Answer(failed, queue_ms=job.queue_ms, decode_ms=job.decode_ms)
     return pixels
 
-# %% ../../nbs/serving/620_engine.ipynb #d0b7f76f
+# %% ../../nbs/serving/620_engine.ipynb #54677ae2
 @patch
 def _surprised(self: Engine, stage: str, e: Exception) -> None:
     with self._lock: self._counts['surprises'] += 1
@@ -328,15 +342,18 @@ def _classify(self: Engine, jobs: list[_Job], pixels: np.ndarray) -> None:   # (
         job.answer = Answer(self.model.answer(row, job.top_k), row, seen, job.queue_ms, job.decode_ms, took, len(jobs))
 
 @patch
-def _account(self: Engine, taken: int, run: int, seconds: float) -> None:
+def _account(self: Engine, answers: list[Answer], run: int, seconds: float) -> None:
     "What a batch has taught."
+    failed = [a.prediction.reason for a in answers if a.prediction.error]
     with self._lock:
-        self._counts['photos'] += taken
-        self._counts['batches'] += run > 0
+        c = self._counts
+        c['photos'], c['batches'] = c['photos'] + len(answers), c['batches'] + (run > 0)
+        c['network_failures'] += failed.count('network')
+        c['bad_photos'] += len(failed) - failed.count('network')
         self._sizes[run] += 1
         self._busy += seconds
         self._crashes = 0
-        if run: self._learn(seconds / run, run)
+        if answers: self._learn(seconds / len(answers), len(answers))
 
 @patch
 def _learn(self: Engine, seconds: float, photos: int) -> None:
@@ -344,7 +361,7 @@ def _learn(self: Engine, seconds: float, photos: int) -> None:
     self._seen += photos
     self._service += (seconds - self._service) * min(1., photos / min(self._seen, 50))
 
-# %% ../../nbs/serving/620_engine.ipynb #54677ae2
+# %% ../../nbs/serving/620_engine.ipynb #547de80b
 @patch
 def stats(self: Engine) -> dict:
     "Counters since the start, and how things are now."
@@ -354,7 +371,7 @@ def stats(self: Engine) -> dict:
         return self._counts | dict(
             depth=len(self._waiting), in_flight=len(self._waiting) + sum(len(j) for _, j in self._hands.values()),
             wait_ms=1000 * wait, saturation=min(1., max(1000 * wait / self.config.queue_ms, len(self._waiting) / self.config.queue)),
-            service_ms=1000 * self._service, workers=len(self._threads), busy_workers=len(self._hands), busy_s=self._busy,
+            service_ms=1000 * self._service, workers=len(self._threads), busy_workers=len(self._hands), waiting_bytes=self._bytes, busy_s=self._busy,
             longest_s=max((now - t for t, _ in self._hands.values()), default=0.), batch_sizes=list(self._sizes),
             draining=self._draining)
 
@@ -375,8 +392,9 @@ def close(self: Engine, timeout: float = 5.) -> None:   # seconds to wait for th
     "Stop at once: what waits is refused, what is worked on is finished."
     with self._lock:
         self._draining = self._closed = True
-        left = list(self._waiting)
+        left, self._bytes = list(self._waiting), 0
         self._waiting.clear()
+        self._hush()
         self._wake.notify_all()
     _deliver([(j, Draining()) for j in left])
     for t in list(self._threads.values()):

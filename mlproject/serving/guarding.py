@@ -4,12 +4,15 @@
 
 # %% auto #0
 __all__ = ['SCOPES', 'PREFIX', 'FILE_VERSION', 'SLOTS', 'HOW', 'Key', 'read_keys', 'write_keys', 'create_key', 'revoke_key',
-           'take', 'Guard', 'token_of', 'is_loopback', 'check_listening']
+           'take', 'Guard', 'token_of', 'needs', 'public', 'guarded', 'is_loopback', 'check_listening']
 
-# %% ../../nbs/serving/642_guarding.ipynb #348ec702
-import contextlib, hashlib, hmac, ipaddress, json, os, re, secrets, time
+# %% ../../nbs/serving/642_guarding.ipynb #0777d831
+import contextlib, hashlib, hmac, ipaddress, os, re, secrets, time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from starlette.requests import Request
 
 from ..core import Problem, locked, one_line, read_json, write_json
 from .schemas import ServingError
@@ -141,13 +144,16 @@ class Guard:
         self.keys, self._seen = keys, seen
         self.required = self.required or bool(keys) or seen is not None
 
-    def admit(self, token: str | None, scope: str) -> Key | None:   # None: no keys are needed here
+    def admit(self, token: str | None,
+              scope: str | tuple[str, ...],       # one of several is enough
+              ) -> Key | None:                    # None: no keys are needed here
         "The key behind a token, if it may. Raises `ServingError`: unauthorized, forbidden, rate_limited."
         if self.clock() >= self._next: self._look()
         if not self.required: return None
         key = self._known(token)
-        if scope not in key.scopes:
-            raise ServingError('forbidden', f'this key is not for {scope}', 'authorization', key.id, f'a key with the scope {scope}')
+        if not (scope in key.scopes if isinstance(scope, str) else set(scope) & set(key.scopes)):
+            wanted = scope if isinstance(scope, str) else ' or '.join(scope)
+            raise ServingError('forbidden', f'this key is not for {wanted}', 'authorization', key.id, f'a key with the scope {wanted}')
         if key.rate and (wait := take(self.buckets, key.slot % SLOTS, key.rate, key.burst, self.clock())):
             raise ServingError('rate_limited', f'key {key.id} has {key.rate:g} requests a second',
                                headers={'Retry-After': str(max(1, round(wait + .5)))})
@@ -174,7 +180,28 @@ def token_of(authorization: str | bytes | None,   # header or gRPC metadata
     text = authorization.decode('latin-1') if isinstance(authorization, bytes) else authorization
     return text[7:].strip() if text[:7].lower() == 'bearer ' else text
 
-# %% ../../nbs/serving/642_guarding.ipynb #5cb76bec
+# %% ../../nbs/serving/642_guarding.ipynb #c9cf076b
+def needs(*scopes: str) -> Callable:
+    "A FastAPI dependency: a key with one of these scopes. Gives the `Key`, or None where no keys are needed."
+    if not scopes or (wrong := [s for s in scopes if s not in SCOPES]): raise Problem(f'no scope {wrong if scopes else ""} (allowed: {", ".join(SCOPES)})')
+    async def admitted(request: Request) -> Key | None:
+        return request.app.state.guard.admit(token_of(request.headers.get('authorization'), request.headers.get('x-api-key')), scopes)
+    admitted.guards = True
+    return admitted
+
+async def public() -> None:
+    "A FastAPI dependency that says: everybody may."
+
+public.guards = True
+
+def guarded(route) -> bool:   # of a FastAPI router
+    "Whether a route says who may use it."
+    found, todo = False, [getattr(route, 'dependant', None)]
+    while todo and not found:
+        if d := todo.pop(): found, todo = getattr(d.call, 'guards', False), todo + list(d.dependencies)
+    return found
+
+# %% ../../nbs/serving/642_guarding.ipynb #e32e8cfb
 def is_loopback(host: str) -> bool:
     "Whether only this machine can reach a listening address."
     if host.lower() == 'localhost': return True
