@@ -1,5 +1,6 @@
 # The service in a container. `docker build -t mlproject:0.1.0 .`, then
-#   docker run --rm -p 127.0.0.1:8000:8000 -v "$PWD/build/survey/extended:/mnt/models:ro" --read-only --tmpfs /tmp mlproject:0.1.0
+#   docker run --rm --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 -e MLPROJECT_SERVING_UNGUARDED=yes \
+#     -v "$PWD/build/survey/extended:/mnt/models:ro" mlproject:0.1.0
 # The first stage installs the locked versions and our wheel into a virtual environment; the second one holds that environment and
 # nothing that builds. No torch, pandas or pyarrow: requirements-serve.lock is the `serve` extra alone (`make lock-serve`), and a
 # test installs it into an empty environment and serves from there. To pin the base by content, pass its digest:
@@ -29,6 +30,10 @@ LABEL org.opencontainers.image.title="mlproject" \
 COPY --from=build /opt/mlproject /opt/mlproject
 # Byte code was made above, so nothing needs to be written at run time: the root may be read-only. ONNX Runtime's threads are ours.
 ENV PATH=/opt/mlproject/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 HOME=/tmp
+# Inside a container every interface is the container's own; what is published is decided outside (-p, a Service). So the service
+# wants API keys in /etc/mlproject/keys.json, or to be told MLPROJECT_SERVING_UNGUARDED=yes.
+ENV MLPROJECT_SERVING_HOST=0.0.0.0 MLPROJECT_SERVING_PORT=8000 MLPROJECT_SERVING_GRPC_PORT=8001 \
+    MLPROJECT_SERVING_KEYS=/etc/mlproject/keys.json MLPROJECT_SERVING_LOG=stdout MLPROJECT_DOWNLOADS=no
 # A number, not a name: Kubernetes can then check by itself that it is not root.
 USER 10001:10001
 WORKDIR /tmp
@@ -38,5 +43,4 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=10s --start-interval=1s --retries=3 \
     CMD ["python", "-S", "-E", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=4)"]
 ENTRYPOINT ["mlproject", "serve"]
-# Inside a container every interface is the container's own; what is published is decided outside (-p, a Service).
-CMD ["/mnt/models", "--host", "0.0.0.0", "--port", "8000", "--grpc-port", "8001"]
+CMD ["--model", "/mnt/models"]

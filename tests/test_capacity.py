@@ -29,8 +29,10 @@ def scripted(script):
                     n, counter[0] = counter[0], counter[0] + 1
                 wait, answer = script(n)
                 time.sleep(wait)
-                if answer is None: return
-                for piece in answer: conn.sendall(piece)
+                for piece in answer or [None]:
+                    if piece is None: return
+                    conn.sendall(piece)
+                    time.sleep(.01)
     with socket.create_server(('127.0.0.1', 0)) as listener:
         def accept():
             with contextlib.suppress(OSError):
@@ -59,21 +61,16 @@ def test_a_request_is_what_the_server_expects():
     assert [p.data for p in asked.photos] == [b'\xff\xd8 a photo \r\n--'] and int(fields['Content-Length']) == len(body) and fields['x-api-key'] == 'k'
     with pytest.raises(Problem): photo_request(b'', headers={'x': 'a\r\nb'})
 
-def test_answers_in_pieces_without_length_and_broken_ones_are_told_apart():
-    kinds = [[OK[:9], OK[9:30], OK[30:]], [b'HTTP/1.1 200 OK\r\n\r\nuntil the end'], [BUSY], [b'nonsense\r\n\r\n'], [b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort']]
-    def script(n):
-        return 0, [*kinds[n % 5]]
-    with scripted(script) as (host, port):
-        async def talk():
-            d = Driver(host, port, [b'x'])
-            seen = []
-            for n in range(3):
-                wire = await d.connect()
-                seen.append(await wire.ask(get_request('/')) if n != 1 else None)
-                wire.transport.close()
-            return seen
-        (status, body), _, (busy, _) = asyncio.run(talk())
-    assert (status, body) == (200, b'ok') and busy in (200, 503)
+@pytest.mark.parametrize('pieces, status, body', [
+    ([OK[:9], OK[9:30], OK[30:]], 200, b'ok'), ([BUSY], 503, b''), ([b'HTTP/1.1 200 OK\r\n\r\nuntil the', b' end', None], 200, b'until the end'),
+    ([b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort', None], 0, b'short'), ([None], 0, b'')])
+def test_answers_in_pieces_without_a_length_and_broken_off(pieces, status, body):
+    "None: the server hangs up."
+    async def talk(where):
+        wire = await Driver(*where, [b'x']).connect()
+        try: return await asyncio.wait_for(wire.ask(get_request('/')), 5)
+        finally: wire.transport.close()
+    with scripted(lambda n: (0, pieces)) as where: assert asyncio.run(talk(where)) == (status, body)
 
 def test_a_stall_is_felt_by_everybody_who_was_due_in_it():
     "A client that waits for its answer would count one slow request; 20 were due while the server stood still."

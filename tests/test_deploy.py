@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest, yaml
 from conftest import ROOT
 from mlproject import __version__
-from mlproject.settings import KINDS, PREFIX
+from mlproject.settings import PREFIX, Serving, Settings, load_serving
 
 DEPLOY = ROOT/'deploy'
 KUBERNETES = sorted(p for p in (DEPLOY/'kubernetes').glob('*.yaml') if p.name != 'kustomization.yaml')
@@ -216,23 +216,48 @@ def words():
     unit = re.search(r'^ExecStart=\S+/mlproject serve (.*)$', UNIT, flags=re.M)[1].split()
     return {'Dockerfile': json.loads(dict(last_stage())['CMD']), 'unit': unit} | {c['name']: c['args'] for c in containers()}
 
-def ports(args): return [int(args[args.index(o) + 1]) for o in ('--port', '--grpc-port')]
-
 def test_every_place_names_the_same_ports():
-    assert {k: ports(v) for k, v in words().items()} == dict.fromkeys(words(), [8000, 8001])
-    assert dict(last_stage())['EXPOSE'].split() == ['8000', '8001']
+    both = [8000, 8001]
+    assert [int(SET[f'MLPROJECT_SERVING_{k}']) for k in ('PORT', 'GRPC_PORT')] == both and dict(last_stage())['EXPOSE'].split() == ['8000', '8001']
+    assert [int(re.search(rf'MLPROJECT_SERVING_{k}=(\d+)', UNIT)[1]) for k in ('PORT', 'GRPC_PORT')] == both
     assert [p.split(':')[1:] for p in COMPOSE['services']['serve']['ports']] == [['8000', '8000'], ['8001', '8001']]
-    for c in containers(): assert [p['containerPort'] for p in c['ports']] == [8000, 8001]
-    scrape = yaml.safe_load((DEPLOY/'prometheus'/'prometheus.yml').read_text())['scrape_configs'][0]
-    assert scrape['static_configs'][0]['targets'] == ['serve:8000']
-    for d in (found('Deployment')['spec']['template']['metadata'], found('ServingRuntime')['spec']):
-        assert d['annotations']['prometheus.io/port'] == '8000' and d['annotations']['prometheus.io/path'] == scrape['metrics_path']
+    for c in containers(): assert [p['containerPort'] for p in c['ports']] == both
+    inside, cluster = (yaml.safe_load((DEPLOY/'prometheus'/f).read_text()) for f in ('prometheus.yml', 'scrape.yaml'))
+    cluster = yaml.safe_load(cluster['extraScrapeConfigs'])[0]
+    assert inside['scrape_configs'][0]['static_configs'][0]['targets'] == ['serve:8000'] and cluster['relabel_configs'][0]['regex'] == '8000'
+    assert {inside['scrape_configs'][0]['metrics_path'], cluster['metrics_path']} == {'/metrics'}
 
-def test_every_variable_is_a_setting():
+SET = dict(w.split('=', 1) for word, rest in last_stage() if word == 'ENV' for w in rest.split())
+
+def test_every_variable_is_a_setting_and_fits():
     "One that is not would be refused, or worse: not be read."
     texts = [DOCKERFILE, (ROOT/'compose.yaml').read_text(), UNIT, *(p.read_text() for p in DEPLOY.rglob('*.yaml'))]
-    named = {m for t in texts for m in re.findall(r'\b' + PREFIX + r'([A-Z_]+)\b(?!…)', re.sub(r'#.*', '', t))}
-    assert named and {n.lower() for n in named} <= set(KINDS)
+    named = {m for t in texts for m in re.findall(r'\bMLPROJECT_[A-Z_]+\b', re.sub(r'#.*', '', t))}
+    known = {f'MLPROJECT_{k.upper()}' for k in Settings.__dataclass_fields__} | {f'MLPROJECT_SERVING_{k.upper()}' for k in Serving.__dataclass_fields__}
+    assert named and named <= known
+    chosen = load_serving('/', environ=SET)
+    assert (chosen.host, chosen.port, chosen.grpc_port, chosen.unguarded) == ('0.0.0.0', 8000, 8001, False)
+    literals = yaml.safe_load((DEPLOY/'kubernetes'/'kustomization.yaml').read_text())['configMapGenerator'][0]['literals']
+    assert load_serving('/', environ=dict(l.split('=', 1) for l in literals)).queue_ms == 250
+
+def test_an_image_without_keys_refuses_to_listen_to_others_and_compose_stays_on_this_machine():
+    from mlproject.serving.guarding import Guard, check_listening
+    from mlproject.core import Problem
+    chosen = load_serving('/', environ=SET)
+    with pytest.raises(Problem, match='unguarded'): check_listening(chosen.host, Guard(chosen.keys), chosen.unguarded)
+    for spec, c in zip((pod(), found('ServingRuntime')['spec']), containers()):   # the clusters have keys
+        where = next(m['mountPath'] for m in c['volumeMounts'] if m['name'] == 'keys')
+        assert chosen.keys == f'{where}/keys.json' and next(v['secret']['secretName'] for v in spec['volumes'] if v['name'] == 'keys') == 'mlproject-keys'
+
+def test_the_autoscalers_metric_is_one_that_is_exported():
+    from mlproject.serving.telemetry import TABLE
+    named = {m for p in DEPLOY.rglob('*.yaml') for m in re.findall(r'\bmlproject_([a-z_]+)', p.read_text())}
+    assert named and named <= set(TABLE)
+
+def test_who_is_told_to_stop_has_the_time_to_drain():
+    drain = load_serving('/', environ=SET).drain_s
+    wait = pod()['containers'][0]['lifecycle']['preStop']['sleep']['seconds']
+    assert drain + wait < pod()['terminationGracePeriodSeconds'] == int(re.search(r'TimeoutStopSec=(\d+)', UNIT)[1])
 
 def command():
     "Options and argument of `mlproject serve`, as click knows them."
@@ -245,7 +270,7 @@ def command():
 def test_every_command_line_is_one_that_mlproject_serve_understands(tmp_path):
     serve = command()
     for place, args in words().items():
-        context = serve.make_context('serve', [a.replace('{{.Name}}', 'species') for a in args], resilient_parsing=False)
+        context = serve.make_context('serve', list(args))
         assert context.params, place
 
 # --- systemd ---------------------------------------------------------------------------------------------------------
@@ -267,6 +292,3 @@ def test_systemd_understands_the_unit(tmp_path):
 def test_the_unit_is_hardened():
     done = systemd('security', '--offline=yes', '--no-pager', '--threshold=15', DEPLOY/'systemd'/'mlproject.service')
     assert done.returncode == 0, done.stdout.strip().splitlines()[-1]
-
-def test_time_to_drain_is_the_same_everywhere():
-    assert int(re.search(r'TimeoutStopSec=(\d+)', UNIT)[1]) == pod()['terminationGracePeriodSeconds']
