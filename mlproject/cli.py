@@ -214,7 +214,7 @@ def capacity(photos: list[str] = typer.Argument(..., metavar='PHOTO|FOLDER...', 
     for line in found.lines(): typer.echo(line)
     if plot: write_json(plot, dict(deadline_ms=deadline, rate=found.rate, queue_ms=found.queue_ms, target=found.target, columns=found.plot()))
     if not found.rate: raise typer.Exit(1)
-    typer.echo(f'shedding limit: queue_ms = {found.queue_ms:g}; autoscaler: mlproject_saturation above {found.target:g} on average')
+    typer.echo(f'shedding limit: queue_ms = {found.queue_ms}; autoscaler: mlproject_saturation above {found.target:g} on average')
     if write is None: write = sys.stdin.isatty() and typer.confirm('write both into settings.ini and deploy/?', err=True)
     if write: typer.echo('written: ' + ', '.join(p.relative_to(checkout()).as_posix() for p in write_down(found, checkout())))
 

@@ -72,9 +72,9 @@ async def highest(meets: Callable[[float, float], Awaitable[bool]],   # (rate, h
 HEADROOM = .8                # of the highest rate, at which pods are to run
 LEAST, MOST = .05, .9        # the autoscaler's target is kept within
 
-def first_limit(deadline_ms: float, calm: Step) -> float:   # ms
+def first_limit(deadline_ms: float, calm: Step) -> int:   # ms
     "The longest wait that leaves an answer its time; at least a tenth of the deadline."
-    return round(max(deadline_ms / 10, deadline_ms - 1.2 * calm.p99 if np.isfinite(calm.p99) else 0.), 1)
+    return max(1, round(max(deadline_ms / 10, deadline_ms - 1.2 * calm.p99 if np.isfinite(calm.p99) else 0.)))
 
 def autoscaler_target(near: Step) -> float:   # 0 to 1
     "Mean saturation above which a pod is to be added."
@@ -86,7 +86,7 @@ class Capacity:
     "What was found out. `steps` in the order in which they were measured."
     deadline_ms: float
     rate: float = 0.                # highest that meets the deadline, requests a second
-    queue_ms: float | None = None   # shedding limit
+    queue_ms: int | None = None     # shedding limit
     target: float | None = None     # the autoscaler's averageValue, 0 to 1
     calm: Step | None = None        # unhurried
     near: Step | None = None        # at HEADROOM of the rate
@@ -163,7 +163,7 @@ async def _shedding(start: Start, bench: Bench, limit: str, tries: int = 4) -> N
             flood = await bench.at(where, 2 * found.rate, note=False)
         found.queue_ms, found.flood = wait, flood
         if flood.p99 <= found.deadline_ms: break
-        wait = round(wait * .6, 1)
+        wait = max(1, round(wait * .6))
 
 # %% ../../nbs/serving/680_capacity.ipynb #ffa14e7a
 def free_port() -> int:
@@ -177,14 +177,15 @@ def _ready(port: int) -> bool:
 
 @contextlib.contextmanager
 def local_server(model: str,               # folder of an extended model, or models:/name@alias
-                 settings: dict,           # name in settings.ini -> value
+                 settings: dict,           # of section [serving], by name
                  patience: float = 60.     # s until it has to be ready
                  ) -> Iterator[tuple[str, int]]:   # host, port
     "`mlproject serve` on loopback with these settings; `Problem` with its last words when it does not become ready."
     port = free_port()
-    env = os.environ | {f'MLPROJECT_{k.upper()}': f'{v:g}' if isinstance(v, float) else str(v) for k, v in settings.items()}
+    own = dict(host='127.0.0.1', port=port, grpc_port=0, keys='none', log='off')   # loopback needs no keys
+    env = os.environ | {f'MLPROJECT_SERVING_{k.upper()}': str(v) for k, v in (own | settings).items()}
     with tempfile.TemporaryFile('w+b') as log:
-        child = subprocess.Popen([sys.executable, '-m', 'mlproject.cli', 'serve', str(model), '--port', str(port)], env=env,
+        child = subprocess.Popen([sys.executable, '-m', 'mlproject.cli', 'serve', '--model', str(model)], env=env,
                                  stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
             end = time.monotonic() + patience
@@ -199,12 +200,16 @@ def local_server(model: str,               # folder of an extended model, or mod
             try: child.wait(15)
             except subprocess.TimeoutExpired: child.kill()
 
-# %% ../../nbs/serving/680_capacity.ipynb #77b8e1b4
-def with_setting(text: str, name: str, value: str, note: str = '') -> str:   # the new text
-    "`settings.ini` with one value set; a key that is not there yet is appended to the section."
-    line, found = f'{name} = {value}', re.compile(rf'^{re.escape(name)}[ \t]*[=:].*$', re.M)
-    if found.search(text): return found.sub(lambda m: line, text, count=1)
-    return text.rstrip('\n') + ('\n\n' + f'# {note}' if note else '\n') + f'\n{line}\n'
+# %% ../../nbs/serving/680_capacity.ipynb #682a986b
+def with_setting(text: str, name: str, value: str, section: str = 'serving') -> str:   # the new text
+    "`settings.ini` with one value of a section set; a key or a section that is not there yet is appended."
+    line, head = f'{name} = {value}', re.search(rf'^\[{re.escape(section)}\][^\n]*\n?', text, re.M)
+    if not head: return text.rstrip('\n') + f'\n\n[{section}]\n{line}\n'
+    end = re.search(r'^\[', text[head.end():], re.M)
+    start, stop = head.end(), head.end() + end.start() if end else len(text)
+    body, n = re.subn(rf'^{re.escape(name)}[ \t]*[=:].*$', lambda m: line, text[start:stop], count=1, flags=re.M)
+    if not n: body = body.rstrip('\n') + f'\n{line}\n' + ('\n' if end else '')
+    return text[:start] + body + text[stop:]
 
 def with_target(text: str, target: float) -> str:   # of hpa.yaml or inferenceservice.yaml
     "A manifest with the autoscaler's target set; `Problem` when it has none."
@@ -214,10 +219,10 @@ def with_target(text: str, target: float) -> str:   # of hpa.yaml or inferencese
     if n != 1: raise Problem('no autoscaler target found in the manifest')
     return made
 
-def write_down(found: Capacity, root: Path, limit: str = 'queue_ms') -> list[Path]:   # what was changed
+def write_down(found: Capacity, root: Path) -> list[Path]:   # what was changed
     "Put the shedding limit into settings.ini and the target into the manifests below deploy/, where they exist."
     if found.queue_ms is None or found.target is None: raise Problem('there is nothing to write: no rate met the deadline')
-    todo = {root / 'settings.ini': lambda t: with_setting(t, limit, f'{found.queue_ms:g}', 'ms a photo may wait before it is refused; measured by `mlproject capacity`')}
+    todo = {root / 'settings.ini': lambda t: with_setting(t, 'queue_ms', str(found.queue_ms))}
     for name in ('kubernetes/hpa.yaml', 'kserve/inferenceservice.yaml'): todo[root / 'deploy' / name] = lambda t: with_target(t, found.target)
     done = [p for p in todo if p.is_file()]
     new = {p: todo[p](p.read_text(encoding='utf-8')) for p in done}
