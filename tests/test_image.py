@@ -88,14 +88,6 @@ def asked(url, data=None):
     request = urllib.request.Request(url, data, {'Content-Type': 'image/jpeg'} if data else {})
     with urllib.request.urlopen(request, timeout=10) as answer: return answer.status, json.loads(answer.read() or b'null')
 
-def command(image):
-    "`mlproject serve`, or what it calls, where the command is not there yet."
-    from mlproject.cli import app
-    from mlproject.serving.capacity import SERVE
-    import typer.main
-    known = 'serve' in typer.main.get_command(app).commands
-    return [image/'bin'/'mlproject', 'serve', '--model'] if known else [image/'bin'/'python', '-c', SERVE]
-
 def processes(parent):
     "Children, and theirs."
     import psutil
@@ -105,7 +97,7 @@ def test_it_serves_as_the_container_would(image, model, tmp_path):
     "Ready in seconds, the same answer as here, and an end with status 0 at SIGTERM, sent to process 1."
     from mlproject.export.extended import ExtendedModel
     with socket.create_server(('127.0.0.1', 0)) as s: port = s.getsockname()[1]
-    words = [*command(image), model]
+    words = [image/'bin'/'mlproject', 'serve', '--model', model]
     box = boxed(words, tmp_path)
     env = QUIET | dict(PATH=f'{image}/bin:/usr/bin:/bin', PYTHONDONTWRITEBYTECODE='1', HOME=str(tmp_path), TMPDIR=str(tmp_path), OMP_NUM_THREADS='1',
                        MLPROJECT_SERVING_PORT=str(port), MLPROJECT_SERVING_THREADS='1', MLPROJECT_SERVING_KEYS='/none/keys.json', MLPROJECT_SERVING_LOG='stdout')

@@ -102,6 +102,7 @@ class Stage:
     out: Path
     chain: tuple[Link, ...]
     kind: str = 'records'
+    ledger: bool = True  # whether there is a ledger; False for steps that let every row go on
 
     def parts(self) -> list[dict]: return read_manifest(self.source)['shards']
 
@@ -140,7 +141,7 @@ def process_shard(stage: Stage, part: dict) -> dict:  # `part`: an entry of the 
     read = time.process_time() - start
     outcome, tables, told = through(stage.chain, records, part)
     start = time.process_time()
-    files = [_write(stage.out, folder, part['name'], t) for folder, t in {'': outcome.records, 'rejects': outcome.rejects, **tables}.items()]
+    files = [_write(stage.out, folder, part['name'], t) for folder, t in {'': outcome.records, **({'rejects': outcome.rejects} if stage.ledger else {}), **tables}.items()]
     made = dict(part=part['name'], marks=marks, rows=records.num_rows, merged=outcome.merged, files=files, steps=told,
                 cpu=dict(read=read, write=time.process_time() - start),
                 peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if resource else None)
@@ -248,7 +249,7 @@ def _ray_options(workers: int) -> dict:
 def run_stage(stage: Stage, *,
               workers: int = 2,           # processes, or Ray actors; the bytes do not depend on it
               ray: bool = False,          # on Daft's Ray runner
-              label: str = '',            # of the progress bar
+              label: str = '', unit: str = 'record',  # of the progress bar
               keep_source: bool = True,   # False: delete a shard of the source once this stage has finished with it
               after: Stage | None = None, # what may have deleted shards of this stage
               ) -> dict:                  # manifest of the records
@@ -258,7 +259,7 @@ def run_stage(stage: Stage, *,
         notes = {p['name']: note_of(stage, p, after) for p in parts}
         todo = [p for p in parts if notes[p['name']] is None]
         if todo: _reopen(out)
-        with progress(total=sum(p['rows'] for p in todo), label=label, unit='record', unit_scale=True) as bar:
+        with progress(total=sum(p['rows'] for p in todo), label=label, unit=unit, unit_scale=True) as bar:
             for note in (over_ray if ray else in_processes)(stage, todo, workers) if todo else ():
                 notes[note['part']] = note
                 bar.update(note['rows'])

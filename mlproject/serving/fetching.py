@@ -6,7 +6,7 @@
 __all__ = ['Address', 'PORTS', 'Resolver', 'is_public', 'host_allowed', 'check_url', 'resolve', 'PinnedBackend', 'FetchRules',
            'Fetcher']
 
-# %% ../../nbs/serving/615_fetching.ipynb #602c2803
+# %% ../../nbs/serving/615_fetching.ipynb #def7bbfd
 import asyncio, ipaddress, socket, ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpcore
 
+from ..export.extended import patch
 from .inputs import Incoming, Request
 from .limits import Limits
 from .schemas import ServingError
@@ -88,7 +89,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         except ValueError: return False
         return is_public(ip) or any(ip in net for net in self.trusted)
 
-# %% ../../nbs/serving/615_fetching.ipynb #24ea3e01
+# %% ../../nbs/serving/615_fetching.ipynb #199e38ba
 @dataclass(frozen=True)
 class FetchRules:
     "How long, how often, where to."
@@ -107,6 +108,7 @@ class Fetcher:
                  trusted: tuple = (),                  # networks that count as public, for tests
                  tls: ssl.SSLContext | None = None):
         self.limits, self.rules, self.gate = limits, rules, asyncio.Semaphore(rules.at_once)
+        self.timeouts = dict.fromkeys(('connect', 'read', 'write', 'pool'), rules.seconds)
         self.pool = httpcore.AsyncConnectionPool(ssl_context=tls, max_connections=rules.at_once, max_keepalive_connections=rules.at_once,
                                                  keepalive_expiry=5., network_backend=PinnedBackend(resolver, trusted))
 
@@ -123,9 +125,7 @@ class Fetcher:
 
     async def close(self) -> None: await self.pool.aclose()
 
-# %% ../../nbs/serving/615_fetching.ipynb #6209eb0e
-from ..export.extended import patch
-
+# %% ../../nbs/serving/615_fetching.ipynb #1722f629
 @patch
 async def _follow(self: Fetcher, url: str, field: str, most: int) -> bytes:
     "Follow redirects, each of them checked like the first address."
@@ -134,12 +134,16 @@ async def _follow(self: Fetcher, url: str, field: str, most: int) -> bytes:
         parts = check_url(url, self.limits.urls, self.rules.ports, field)
         if secure and parts.scheme == 'http': raise ServingError('url_refused', 'leads from https to http', field, url)
         secure = parts.scheme == 'https'
-        async with self.pool.stream('GET', parts.geturl(), headers=_HEADERS, extensions=dict(timeout=self._timeouts)) as answer:
+        async with self.pool.stream('GET', parts.geturl(), headers=_HEADERS, extensions=dict(timeout=self.timeouts)) as answer:
             headers = {k.lower(): v.decode('latin-1') for k, v in answer.headers}
-            if answer.status in (301, 302, 303, 307, 308) and b'location' in headers: url = urljoin(parts.geturl(), headers[b'location'])
+            if answer.status in (301, 302, 303, 307, 308) and b'location' in headers: url = _joined(parts.geturl(), headers[b'location'], field)
             elif answer.status != 200: raise ServingError('url_failed', f'answers with status {answer.status}', field, url)
             else: return await self._read(answer, headers, field, most)
     raise ServingError('url_refused', f'leads on more than {self.rules.redirects} times', field, url)
+
+def _joined(base: str, location: str, field: str) -> str:
+    try: return urljoin(base, location)
+    except ValueError: raise ServingError('url_refused', 'leads to what is no address', field, location) from None
 
 @patch
 async def _read(self: Fetcher, answer, headers: dict, field: str, most: int) -> bytes:
@@ -153,8 +157,6 @@ async def _read(self: Fetcher, answer, headers: dict, field: str, most: int) -> 
         body += piece
         if len(body) > most: raise large(f'more than {most:,}')
     return bytes(body)
-
-Fetcher._timeouts = property(lambda self: dict.fromkeys(('connect', 'read', 'write', 'pool'), self.rules.seconds))
 
 # %% ../../nbs/serving/615_fetching.ipynb #f3153f2e
 @patch

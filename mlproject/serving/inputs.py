@@ -52,20 +52,22 @@ def incoming(
 def _too_many_bytes(field: str, size: int, limits: Limits) -> ServingError:
     return ServingError('too_large', f'{size:,} bytes', field, allowed=f'at most {limits.photo_bytes:,} bytes a photo')
 
-# %% ../../nbs/serving/610_inputs.ipynb #3ee50e85
+# %% ../../nbs/serving/610_inputs.ipynb #2a5a1a83
 OPTIONS = ('top_k', 'version')
 
-def _option(options: dict, name: str, value: Any) -> None:   # numbers of forms and queries come as text
+def _option(options: dict, name: str, value: Any) -> None:
     "Check an option and put it down."
     if name not in OPTIONS: raise ServingError('unknown_field', 'is not a field of a request', name, allowed=', '.join(OPTIONS))
     if name in options: raise ServingError('duplicate_field', 'is given more than once', name)
     options[name] = _top_k(value) if name == 'top_k' else _version(value)
 
-def _number(text: str) -> int | str: return int(text) if re.fullmatch('[0-9]{1,4}', text, re.A) else text
+def _spelled(options: dict, name: str, text: str) -> None:
+    "An option of a form or a query, where numbers are text."
+    _option(options, name, int(text) if name == 'top_k' and re.fullmatch('[0-9]{1,4}', text, re.A) else text)
 
 def _top_k(value: Any) -> int:
     if type(value) in (int, float) and value == value // 1 and 1 <= value <= MAX_TOP_K: return int(value)   # 5.0 is an integer in JSON
-    raise ServingError('invalid', 'is no such number', 'top_k', 'null' if value is None else value,
+    raise ServingError('invalid', 'does not fit', 'top_k', 'null' if value is None else value,
                        f'a whole number from 1 to {MAX_TOP_K}')
 
 def _version(value: Any) -> str:
@@ -79,7 +81,7 @@ def _query(query: str | bytes, options: dict) -> None:
     text = query.decode('latin-1') if isinstance(query, bytes) else query
     try: pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=16)
     except ValueError: raise ServingError('malformed', 'more than 16 fields in the query', 'query') from None
-    for name, value in pairs: _option(options, name, _number(value))
+    for name, value in pairs: _spelled(options, name, value)
 
 # %% ../../nbs/serving/610_inputs.ipynb #48de0d94
 def _id(value: Any) -> str | None:
@@ -114,7 +116,7 @@ class _Form:
 
 _CALLBACKS = [n for n in vars(_Form) if n.startswith('on_')]
 
-# %% ../../nbs/serving/610_inputs.ipynb #60954f63
+# %% ../../nbs/serving/610_inputs.ipynb #12c60a78
 def _parts(body: bytes, boundary: bytes, most: int) -> list[tuple[dict, bytes]]:
     "The parts of a whole multipart body. The parser is slow where false boundaries are, so they are counted first."
     if not 0 < len(boundary) <= 70: raise ServingError('malformed', 'no boundary of 1 to 70 characters', 'content-type')
@@ -139,7 +141,7 @@ def _multipart(body: bytes, boundary: bytes, limits: Limits, options: dict) -> l
             photos.append(incoming(f'{name}[{len(photos)}]', content, limits, _id(_text(about.get(b'filename', b'')))))
         elif name not in OPTIONS: raise ServingError('unknown_field', 'is not a field of the form', name, allowed=', '.join(PHOTO_FIELDS + OPTIONS))
         elif len(content) > OPTION_BYTES: raise ServingError('invalid', 'is too long', name, content)
-        else: _option(options, name, _number(_text(content)))
+        else: _spelled(options, name, _text(content))
     return photos
 
 def _text(raw: bytes) -> str: return raw.decode('utf-8', 'replace')

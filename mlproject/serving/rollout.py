@@ -15,8 +15,10 @@ from ..core import Problem, verify_folder
 from ..export.extended import ExtendedModel, patch
 from ..export.registry import find_version, resolve
 from ..metrics import softmax
-from .engine import Engine, EngineConfig, load_model
+from .engine import Engine
 from .inputs import Limits, pixels
+from .jobs import EngineConfig
+from .sessions import load_model
 from ..settings import load_settings
 
 # %% ../../nbs/serving/630_rollout.ipynb #12b59ce4

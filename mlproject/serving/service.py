@@ -13,8 +13,8 @@ import numpy as np
 
 from ..core import Problem, one_line
 from ..export.extended import patch
-from .engine import Answer, DeadlineExceeded, Draining, Overloaded
 from .inputs import Incoming, Limits
+from .jobs import Answer, Draining, Overloaded
 from .rollout import Fleet, Loaded
 from .schemas import CODES, ServingError
 

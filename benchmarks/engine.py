@@ -1,0 +1,146 @@
+"""The bare engine against its physical ceiling: what batching, deadlines and the queue cost, and what they do when too much comes.
+
+    python benchmarks/engine.py [--model FOLDER] [--seconds 2] [--rounds 5] [--overload 20] [--publish]
+
+The ceiling is decoding and network alone: one thread a core, batches of four, no queue, nobody to answer. The engine answers
+callers of an event loop, one photo a request. CPU-ms count the whole process (callers too). Rounds are interleaved; the table
+has medians. Without --model, mobilenet_v3_small at 160 px with random weights (100 classes) is exported first.
+"""
+import argparse, asyncio, multiprocessing, statistics, tempfile, threading, time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import simplejpeg
+from common import SHARED, publish
+
+from mlproject.core import cpus, say
+from mlproject.photos import read_photo
+from mlproject.serving.engine import Engine
+from mlproject.serving.jobs import DeadlineExceeded, EngineConfig, Overloaded
+from mlproject.serving.sessions import load_model
+
+def photos(n: int = 16, kilobytes: int = 51) -> list[bytes]:
+    "JPEGs of 500 x 375 and about 51 KB: real photos where they are, otherwise soft noise."
+    paths = sorted((SHARED/'photos').rglob('*.jpg'))[::97][:n]
+    made, rng = [], np.random.default_rng(0)
+    for i in range(n):
+        rgb = read_photo(paths[i]) if i < len(paths) else cv2.resize(rng.integers(0, 255, (94, 125, 3), np.uint8), (500, 375))
+        rgb = np.ascontiguousarray(cv2.resize(rgb, (500, 375), interpolation=cv2.INTER_AREA))
+        sizes = {q: simplejpeg.encode_jpeg(rgb, quality=q) for q in range(60, 100, 3)}
+        made.append(min(sizes.values(), key=lambda b: abs(len(b) - 1000*kilobytes)))
+    return made
+
+def random_model(folder: Path, golden: bytes) -> Path:
+    "mobilenet_v3_small at 160 px, random weights: speed does not depend on them."
+    import torch, torchvision
+    from mlproject.export.extended import Preprocess
+    from mlproject.export.formats import write_extended
+    torch.manual_seed(0)
+    net = torchvision.models.mobilenet_v3_small(weights=None, num_classes=100)
+    return write_extended(folder/'extended', net, [f'Species {i}' for i in range(100)], golden=golden, name='animals',
+                          preprocess=Preprocess(160, 182, (.485, .456, .406), (.229, .224, .225), 182))
+
+def ceiling(model, data: list[bytes], seconds: float) -> dict:
+    "Decoding and network alone."
+    end, counts = time.monotonic() + seconds, []
+    def work():
+        n = 0
+        while time.monotonic() < end:
+            model.run(np.stack([model.preprocess.pixels(data[(n + i) % len(data)]) for i in range(4)]))
+            n += 4
+        counts.append(n)
+    threads = [threading.Thread(target=work) for _ in range(cpus())]
+    return timed(lambda: ([t.start() for t in threads], [t.join() for t in threads]), lambda: sum(counts))
+
+def timed(run, count) -> dict:
+    "Photos a second and CPU-ms a photo of what `run` does."
+    wall, cpu = time.monotonic(), time.process_time()
+    run()
+    wall, cpu, n = time.monotonic() - wall, time.process_time() - cpu, count()
+    return dict(rate=n/wall, cpu=1000*cpu/max(n, 1), photos=n)
+
+def closed(model, data: list[bytes], seconds: float, callers: int) -> dict:
+    "So many callers, each with one photo at a time."
+    took, engine = [], Engine(model, EngineConfig(queue_ms=600_000., queue=10_000))
+    async def caller(i):
+        end = time.monotonic() + seconds
+        while (before := time.monotonic()) < end:
+            await engine.answer(data[i % len(data)], before + 60)
+            took.append(time.monotonic() - before)
+            i += 1
+    async def all_callers(): await asyncio.gather(*(caller(i) for i in range(callers)))
+    found = timed(lambda: asyncio.run(all_callers()), lambda: len(took))
+    s = engine.stats()
+    engine.close()
+    p50, p99 = np.percentile(took, [50, 99])*1000
+    return found | dict(p50=p50, p99=p99, batch=s['photos']/s['batches'])
+
+def overload(model, data: list[bytes], seconds: float, rate: float) -> dict:
+    "Photos arrive at `rate`, whatever becomes of them."
+    deadline_ms, counts, took, me = 1000., dict(answered=0, refused=0, late=0), [], psutil.Process()
+    engine, rss = Engine(model, EngineConfig(deadline_ms=deadline_ms)), []
+    async def one(i):
+        before = time.monotonic()
+        try:
+            await engine.answer(data[i % len(data)], before + deadline_ms/1000)
+            took.append(time.monotonic() - before); counts['answered'] += 1
+        except Overloaded: counts['refused'] += 1
+        except DeadlineExceeded: counts['late'] += 1
+    async def arrivals():
+        start, sent, tasks = time.monotonic(), 0, set()
+        while (now := time.monotonic() - start) < seconds:
+            while sent < now*rate:
+                tasks.add(t := asyncio.ensure_future(one(sent))); t.add_done_callback(tasks.discard)
+                sent += 1
+            if sent % 50 == 0: rss.append(me.memory_info().rss)
+            await asyncio.sleep(.002)
+        await asyncio.gather(*tasks)
+    found = timed(lambda: asyncio.run(arrivals()), lambda: counts['answered'])
+    time.sleep(.5)
+    idle = time.process_time()
+    time.sleep(3)
+    idle = (time.process_time() - idle)/3
+    engine.close()
+    return found | counts | dict(p50=np.percentile(took, 50)*1000, p99=np.percentile(took, 99)*1000, idle=idle,
+                                 memory=(rss[len(rss)//10]/1e6, max(rss)/1e6))
+
+def main():
+    ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ask.add_argument('--model', type=Path)
+    ask.add_argument('--seconds', type=float, default=2)
+    ask.add_argument('--rounds', type=int, default=5)
+    ask.add_argument('--overload', type=float, default=20, help='seconds at three times the rate that was found; 0: not')
+    ask.add_argument('--publish', action='store_true')
+    a = ask.parse_args()
+    data = photos()
+    with tempfile.TemporaryDirectory() as folder:
+        if not a.model:   # torch stays in a process of its own: the memory below shall be the engine's
+            say('exporting a model with random weights')
+            child = multiprocessing.get_context('spawn').Process(target=random_model, args=(Path(folder), data[0]))
+            child.start(); child.join()
+        model = load_model(a.model or Path(folder)/'extended')
+    cases = {'ceiling: decode and network alone': lambda: ceiling(model, data, a.seconds)}
+    cases |= {f'engine, {n} caller{"s"*(n > 1)}': lambda n=n: closed(model, data, a.seconds, n) for n in (1, 16, 64)}
+    found = {name: [] for name in cases}
+    for _ in range(a.rounds):
+        for name, case in cases.items(): found[name].append(case())
+    median = {name: {k: statistics.median(r[k] for r in rounds) for k in rounds[0]} for name, rounds in found.items()}
+    top = next(iter(median.values()))
+    rows = [{'': name, 'photos/s': f'{m["rate"]:.0f}', 'of the ceiling': f'{m["rate"]/top["rate"]:.0%}', 'CPU-ms a photo': f'{m["cpu"]:.2f}',
+             'p50 ms': f'{m["p50"]:.1f}' if 'p50' in m else '', 'p99 ms': f'{m["p99"]:.1f}' if 'p99' in m else '',
+             'photos a batch': f'{m["batch"]:.1f}' if 'batch' in m else '4'} for name, m in median.items()]
+    note = f'{len(data)} JPEGs of 500 x 375, {sum(map(len, data))/len(data)/1000:.0f} KB on average; medians of {a.rounds} interleaved rounds of {a.seconds:g} s.'
+    if a.overload:
+        peak = median['engine, 64 callers']['rate']
+        o = overload(model, data, a.overload, 3*peak)
+        note += (f' At three times the rate of 64 callers for {a.overload:g} s: {o["rate"]:.0f} photos/s answered ({o["rate"]/peak:.0%} of it), '
+                 f'p50 {o["p50"]:.0f} ms, p99 {o["p99"]:.0f} ms with a deadline of 1,000 ms, {o["refused"]:,} refused at once, {o["late"]} late; '
+                 f'memory {o["memory"][0]:.0f} MB after a tenth of the time, {o["memory"][1]:.0f} MB at most; CPU afterwards {o["idle"]:.2%} of a core.')
+    if a.publish: publish('engine', 'The engine against decode and network alone (mobilenet_v3_small, 160 px)', rows, note)
+    else:
+        from common import table
+        print(table(rows), '\n\n', note)
+
+if __name__ == '__main__': main()
