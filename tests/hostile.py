@@ -32,14 +32,15 @@ def encoded(image, kind='JPEG', **options) -> bytes:
     image.save(out := io.BytesIO(), kind, **options)
     return out.getvalue()
 
-@lru_cache
 def scene(width=320, height=240, mode='RGB') -> Image.Image:
-    y, x = np.mgrid[0:height, 0:width]
-    bands = [(x * 255 // width), (y * 255 // height), ((x + y) * 255 // (width + height)), np.full_like(x, 200)]
+    x = (np.arange(width) * 255 // width).astype(np.uint8)[None]
+    y = (np.arange(height) * 255 // height).astype(np.uint8)[:, None]
+    bands = [np.broadcast_to(b, (height, width)) for b in (x, y, x // 2 + y // 2, np.uint8(200))]
     n = len(Image.new(mode, (1, 1)).getbands())
-    return Image.merge(mode, [Image.fromarray(b.astype(np.uint8)) for b in bands[:n]]) if n > 1 else Image.fromarray(bands[0].astype(np.uint8)).convert(mode)
+    return Image.fromarray(np.dstack(bands[:n]), mode) if n > 1 else Image.fromarray(bands[0].copy()).convert(mode)
 
 def noise(width, height, bands=3): return np.random.default_rng(0).integers(0, 256, (height, width, bands), dtype=np.uint8)
+@lru_cache
 def photo() -> bytes: return encoded(scene(), quality=90)
 def half(data: bytes) -> bytes: return data[:len(data) // 2]
 def in_middle(data: bytes, what: bytes) -> bytes: return data[:len(data) // 2] + what + data[len(data) // 2 + len(what):]
@@ -159,6 +160,7 @@ def dear() -> dict:
         'jpeg-progressive-noise-9MB': (lambda: cv2.imencode('.jpg', noise(3300, 2800), [1, 85, 2, 1])[1].tobytes(), ok), 'jpeg-32-scans-12MP': (lambda: scans(22, 4000, 3000), {GOOD, UNFIT}), 'jpeg-needle-50MP': (lambda: encoded(scene(65_500, 760), quality=80), {GOOD, LARGE}),
         'png-10MP-noise': (lambda: encoded(Image.fromarray(noise(1790, 1790)), 'PNG', compress_level=1), ok), 'png-10MP-alpha': (lambda: encoded(scene(3640, 2740, 'RGBA'), 'PNG', compress_level=1, icc_profile=profile()), ok), 'png-10MP-interlaced-16-bit-alpha-profile': (lambda: interlaced(3640, 2740), ok),
         'gif-10MP': (lambda: encoded(scene(3640, 2740, 'L'), 'GIF', transparency=3), ok), 'webp-10MP': (lambda: encoded(scene(3640, 2740), 'WEBP', quality=95, method=0, icc_profile=profile()), ok), 'webp-10MP-lossless-alpha': (lambda: encoded(scene(3640, 2740, 'RGBA'), 'WEBP', lossless=True, method=0), ok),
+        'webp-10MP-noise-rotated-profile': (lambda: encoded(Image.fromarray(noise(3640, 2740) // 2), 'WEBP', quality=40, method=0, exif=rotated(6), icc_profile=profile()), ok), 'png-10MP-alpha-rotated-profile': (lambda: encoded(scene(3640, 2740, 'RGBA'), 'PNG', compress_level=1, exif=rotated(6), icc_profile=profile()), ok),
         'tiff-10MP-deflate-alpha': (lambda: encoded(scene(3640, 2740, 'RGBA'), 'TIFF', compression='tiff_adobe_deflate', icc_profile=profile()), ok), 'bmp-3MP': (lambda: encoded(scene(2150, 1610), 'BMP'), ok),
     }
 

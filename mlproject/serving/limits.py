@@ -83,7 +83,8 @@ def _frame(kind: int, body: bytes, scan: bytes) -> Frame | None:
     whole = max(h for h, _ in sampling) * max(v for _, v in sampling)
     return Frame(width, height, tuple(h * v for h, v in sampling), whole, kind in _PROGRESSIVE or scan[:1] != bytes([n]))
 
-# %% ../../nbs/serving/605_limits.ipynb #106f356a
+# %% ../../nbs/serving/605_limits.ipynb #50cdb365
+_SMALL = 2_000_000                 # pixels that cost little in whatever way
 MEMORY = 240_000_000               # bytes for one photo; the rest of the 300 MB is the encoded photo and what decoders add
 EXACT = {4: 4_000_000}             # decoded pixels by components; above, a smaller scale is asked for
 _EXACT = 10_000_000
@@ -92,8 +93,8 @@ _SCANS = 400_000_000               # pixels * scans: 0.5 to 0.8 s
 
 def _jpeg_hint(data: bytes, preprocess: Preprocess, limits: Limits) -> int | None:
     "The `min_side_hint` to decode with. Raises `PhotoError` for a photo that costs too much at any scale."
-    frame, hint = jpeg_frame(data), preprocess.min_side_hint
-    if frame is None or frame.area <= 2_000_000 or frame.area > limits.pixels: return hint
+    hint, area = preprocess.min_side_hint, _decoded(data, None)
+    if not _SMALL < area <= limits.pixels or not (frame := jpeg_frame(data)): return hint
     most = EXACT.get(len(frame.samples), _EXACT)
     if _decoded(data, hint) > most:
         hint = min(h for h in (hint, 4 * preprocess.resize) if h)
