@@ -271,3 +271,18 @@ def test_a_taken_port_is_one_line():
             with pytest.raises(Problem, match='cannot listen on 127.0.0.1'): await start_rpc(Service(Fleet()), f'127.0.0.1:{server.port}')
         finally: await server.stop(0)
     asyncio.run(story())
+
+
+@pytest.mark.slow
+def test_several_processes_share_the_port(model):
+    process = Process(model, workers=2, deadline_ms=30_000, queue_ms=30_000)
+    async def story():
+        found = []
+        async def client(i):  # a channel of its own: the kernel deals connections out
+            async with grpc.aio.insecure_channel(f'127.0.0.1:{process.grpc}', options=[('grpc.use_local_subchannel_pool', 1)]) as channel:
+                found.append(await calling(channel)(request_for([photo(i), photo(1, 1000, 1500)]), timeout=60))
+        await asyncio.gather(*map(client, range(12)))
+        return found
+    try: found = asyncio.run(asyncio.wait_for(story(), 120))
+    finally: status = process.stop()
+    assert len(found) == 12 and all(len(f.outputs[0].contents.bytes_contents) == 2 for f in found) and status == 0
