@@ -50,7 +50,7 @@ def test_a_request_comes_back_as_it_was(state_url, tmp_path):
 
 def test_a_batch_written_twice_is_there_once(state_url, tmp_path):
     capture = Capture(state_url, tmp_path/'photos', ALL)
-    batch = [(time.time(), served(f'r{i}', [photo(i % 2)]), {}) for i in range(10)]
+    batch = [(time.time(), 'sample', served(f'r{i}', [photo(i % 2)]), {}) for i in range(10)]
     capture._write(batch); capture._write(batch)
     capture.close()
     assert [count(capture.engine, t) for t in (REQUESTS, ANSWERS, PHOTOS)] == [10, 10, 2]
@@ -178,3 +178,10 @@ def test_sigkill_loses_at_most_the_last_second(state_url, tmp_path):
     assert there and all(last - t < 1 for t in lost), max(last - t for t in lost)
     store = PhotoStore(tmp_path/'photos')
     with reading(engine) as c: assert all(store.get(d) for d in c.execute(sa.select(PHOTOS.c.digest)).scalars())
+
+def test_a_disagreement_is_kept_outside_the_sample_and_counts_for_no_rate(tmp_path):
+    capture = Capture(f'sqlite:///{tmp_path}/s.db', tmp_path/'photos', CaptureConfig(sample=0., every_s=.02))
+    capture(served('same'), {'4': [answer()]})
+    capture(served('other'), {'4': [answer('Canis lupus', .6)]})
+    capture.close()
+    assert captured(capture.engine) == [] and [r['request_id'] for r in captured(capture.engine, chosen=True)] == ['other']

@@ -57,8 +57,8 @@ def spread_out(doubts: np.ndarray,       # (N,) 0 to 1
 def draw_active(engine: sa.Engine, n: int,        # photos to add at most
                 since: float = 0, until: float = math.inf, now: float | None = None) -> int:
     "Put shadow disagreements first, then doubtful and different photos, into the active stream; returns how many are new."
-    rows = [r for r in captured(engine, since, until) if r['error'] is None]
-    shadow = {(r['request_id'], r['item']): r['label'] for r in captured(engine, since, until, role='shadow') if r['error'] is None}
+    rows = [r for r in captured(engine, since, until, chosen=True) if r['error'] is None]
+    shadow = {(r['request_id'], r['item']): r['label'] for r in captured(engine, since, until, role='shadow', chosen=True) if r['error'] is None}
     apart = [r for r in rows if shadow.get(key := (r['request_id'], r['item']), r['label']) != r['label']][:n]
     taken = {id(r) for r in apart}
     rest = [r for r in rows if r['embedding'] is not None and id(r) not in taken]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REQUESTS', 'ANSWERS', 'PHOTOS', 'CAPTURE', 'CONTEXT', 'CaptureConfig', 'position', 'request_row', 'half',
-           'answer_row', 'sampled', 'Capture', 'forget', 'captured']
+           'answer_row', 'sampled', 'disagree', 'Capture', 'forget', 'captured']
 
 # %% ../../nbs/serving/640_capture.ipynb #9248401b
 import json, math, queue, random, threading, time
@@ -29,6 +29,7 @@ _metadata = sa.MetaData()
 _c = lambda name, kind=sa.Text, **k: sa.Column(name, kind, **k)
 
 REQUESTS = sa.Table('requests', _metadata, _c('id', primary_key=True), _c('received', sa.Double, nullable=False, index=True),   # s since 1970, UTC
+    _c('kept_for', nullable=False),                              # 'sample': by chance; 'disagreement': because a shadow said something else
     _c('door'), _c('model'), _c('version', index=True), _c('route'), _c('key_id', index=True), _c('trace_id'), _c('outcome'),
     *(_c(n, sa.Float) for n in ('read_ms', 'queue_ms', 'decode_ms', 'network_ms', 'total_ms')),
     _c('consent'), _c('license'), _c('locationID', index=True), _c('eventDate'),
@@ -72,10 +73,10 @@ def position(context: dict) -> dict:
     lat, lon, metres = (float(v[0]) for v in generalise([lat], [lon], INATURALIST))
     return dict(decimalLatitude=round(lat, 3), decimalLongitude=round(lon, 3), coordinateUncertaintyInMeters=metres)
 
-def request_row(served, received: float) -> dict:
+def request_row(served, received: float, kept_for: str = 'sample') -> dict:
     "The row of a request."
     context, t = served.context, served.timings
-    row = dict.fromkeys(c.name for c in REQUESTS.c) | dict(id=served.request_id, received=received, door=served.door, model=served.name,
+    row = dict.fromkeys(c.name for c in REQUESTS.c) | dict(id=served.request_id, received=received, kept_for=kept_for, door=served.door, model=served.name,
         version=served.version, route=served.route_key, key_id=served.key_id, trace_id=getattr(served.trace, 'trace_id', None), outcome=served.outcome)
     row |= {n: one_line(context[n], 200) for n in CONTEXT if context.get(n)} | position(context)
     return row | {f'{n}_ms': t.get(n) for n in ('read', 'queue', 'decode', 'network', 'total')}
@@ -98,6 +99,11 @@ def sampled(request_id: str, share: float) -> bool:
     "Whether a request is in the sample; the same one always gets the same answer."
     return share >= 1 or int(digest(request_id)[:12], 16) < share * 16 ** 12
 
+def disagree(answers: list, shadow: dict) -> bool:
+    "Whether any shadow names another best species for a photo."
+    best = lambda a: p.species[0][0] if (p := getattr(a, 'prediction', None)) and p.species else None
+    return any(best(a) != best(b) for given in shadow.values() for a, b in zip(answers, given))
+
 class Capture:
     "A listener of the service that keeps a share of what goes through it."
     def __init__(self, url: str,                       # database
@@ -112,9 +118,10 @@ class Capture:
         self._thread.start()
 
     def __call__(self, served, shadow: dict | None = None) -> None:   # shadow: version -> its answers
-        "Keep a request if it is in the sample and there is room."
-        if not sampled(served.request_id, self.config.sample): return
-        try: self._queue.put_nowait((time.time(), served, shadow or {}))
+        "Keep a request if it is in the sample, or answered differently by a shadow, and there is room."
+        why = 'sample' if sampled(served.request_id, self.config.sample) else 'disagreement' if shadow and disagree(served.answers, shadow) else None
+        if why is None: return
+        try: self._queue.put_nowait((time.time(), why, served, shadow or {}))
         except queue.Full: self.counts['lost'] += 1
 
     def close(self, timeout: float = 5) -> None:
@@ -177,12 +184,12 @@ def _concealed(self, data: bytes) -> bytes:
 def _write(self, batch: list) -> None:
     "Photos first, then all rows in one transaction: a row never points at a photo that was not written."
     requests, answers, photos = [], [], {}
-    for received, served, shadow in batch:
+    for received, why, served, shadow in batch:
         names = []
         for data in map(_data, served.photos):
             names.append(digest(data) if data else None)
             if data and names[-1] not in photos and (row := self._photo(data, received)): photos[names[-1]] = row
-        requests.append(request_row(served, received))
+        requests.append(request_row(served, received, why))
         for role, version, given in (('answer', served.version, served.answers), *(('shadow', v, a) for v, a in shadow.items())):
             answers += [answer_row(served.request_id, i, a, version, names[i], role) for i, a in enumerate(given)]
     with self.engine.begin() as c:
@@ -224,7 +231,9 @@ def forget(engine: sa.Engine, store: PhotoStore, *,
 
 # %% ../../nbs/serving/640_capture.ipynb #c3f5a0b1
 def captured(engine: sa.Engine, since: float = 0, until: float = math.inf,   # s since 1970, UTC
-             role: str = 'answer', version: str | None = None, limit: int = 100_000) -> list[dict]:
+             role: str = 'answer', version: str | None = None, limit: int = 100_000,
+             chosen: bool = False   # also requests that were kept because a shadow disagreed: no basis for any rate
+             ) -> list[dict]:
     "Answers with what their request tells, newest first; logits and embedding as float32 arrays."
     told = [REQUESTS.c[n] for n in ('received', 'route', 'key_id', 'locationID', 'eventDate', 'decimalLatitude', 'decimalLongitude', 'door', 'total_ms')]
     looks = [PHOTOS.c[n] for n in QUALITY]
@@ -232,6 +241,7 @@ def captured(engine: sa.Engine, since: float = 0, until: float = math.inf,   # s
     query = sa.select(ANSWERS, *told, *looks).select_from(joined).where(REQUESTS.c.received >= since, ANSWERS.c.role == role).order_by(REQUESTS.c.received.desc(), ANSWERS.c.item)
     if until < math.inf: query = query.where(REQUESTS.c.received < until)
     if version: query = query.where(ANSWERS.c.version == version)
+    if not chosen: query = query.where(REQUESTS.c.kept_for == 'sample')
     with reached(engine), reading(engine) as c: rows = [dict(r) for r in c.execute(query.limit(limit)).mappings()]
     for r in rows: r |= {n: None if r[n] is None else np.frombuffer(r[n], '<f2').astype(np.float32) for n in ('logits', 'embedding')}
     return rows

@@ -196,7 +196,7 @@ async def _check(self: Service) -> bool:
     except (Problem, Draining) as e:
         fine = False
         log.error('not ready: %s', one_line(e) or 'draining')
-    self._ready = time.monotonic(), fine
+    self._ready = time.monotonic() if fine else -math.inf, fine   # a "no" is never remembered: asked too early it would fail the start
     return fine
 
 # %% ../../nbs/serving/635_service.ipynb #4afaacc5
