@@ -25,7 +25,8 @@ class Rules:
     body_s: float = 15.           # for the next `trickle` bytes of a body
     idle_s: float = 75.           # between requests
     write_s: float = 30.          # during which a client takes none of its answer
-    linger_s: float = 2.          # for a refused upload to hear why
+    linger_s: float = 2.          # for a refused upload to hear why, at most
+    linger_bytes: int = 16 * 2**20
     header_bytes: int = 32_768
     header_lines: int = 100
     trickle: int = 1024           # bytes
@@ -72,8 +73,10 @@ class Connection(HttpToolsProtocol):
     def enter(self, phase: int) -> None: self.phase, self.since, self.mark = phase, self.loop.time(), self.heard
 
     def data_received(self, data: bytes) -> None:
-        if self.phase == LINGER: return
         self.heard += len(data)
+        if self.phase == LINGER:
+            if self.heard - self.mark > self.rules.linger_bytes: self.transport.abort()
+            return
         try: self.parser.feed_data(data)
         except httptools.HttpParserUpgrade: pass              # served as plain HTTP
         except httptools.HttpParserError:

@@ -1,0 +1,202 @@
+"The whole server in processes of its own: signals, deaths, slow clients, shared state."
+import json, os, re, signal, socket, subprocess, sys, threading, time
+from pathlib import Path
+
+import pytest
+
+from live_server import alive, start, until
+from mlproject.core import Problem
+from mlproject.serving.guarding import create_key
+from mlproject.serving.supervisor import listen
+from mlproject.serving.worker import Rollout
+from small_model import photo, small_extended
+
+PHOTO = photo(1)
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory): return small_extended(tmp_path_factory.mktemp('model')/'one')
+
+
+@pytest.fixture(scope='module')
+def server(model, tmp_path_factory):
+    s = start(model, tmp_path_factory.mktemp('server'), header_s=1, body_s=1, idle_s=2, body_mib=1, photo_mib=1)
+    yield s
+    assert s.stop() == 0
+
+
+@pytest.fixture()
+def two(model, tmp_path):
+    s = start(model, tmp_path, workers=2)
+    until(lambda: len(s.workers()) == 2 and all(['ready'] in [g[0] for g in w['gauges']] and w['gauges'][-1][1] for w in s.workers().values()))
+    yield s
+    assert s.stop() == 0
+
+
+def test_it_answers_and_writes_a_line(server):
+    status, found = server.predict(PHOTO, x_request_id='line-1')
+    assert status == 200 and found['model']['version'] == '1'
+    line = until(lambda: [l for l in server.log() if l.get('request_id') == 'line-1'])[0]
+    assert line['outcome'] == 'ok' and line['bytes'] == len(PHOTO) and line['total_ms'] > 0
+
+
+def test_slow_headers_slow_bodies_and_silence_are_cut_off(server):
+    start_line = b'POST /v1/predict HTTP/1.1\r\nhost: x\r\n'
+    assert b' 408 ' in server.raw(start_line + b'x-a: ', *[b'a'] * 60, pause=.1).split(b'\r\n')[0]
+    assert b' 408 ' in server.raw(start_line + b'content-length: 9999\r\n\r\n', *[b'a'] * 60, pause=.1).split(b'\r\n')[0]
+    assert server.raw() == b''
+    assert server.predict(PHOTO)[0] == 200
+
+
+def test_a_huge_upload_is_refused_before_it_comes(server):
+    sent, before = 0, {p: rss(p) for p in server.workers()}
+    with socket.create_connection(('127.0.0.1', server.port), timeout=20) as s:
+        s.sendall(b'POST /v1/predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n')
+        chunk = b'10000\r\n' + b'x' * 65_536 + b'\r\n'
+        try:
+            while sent < 500 * 2**20:
+                s.sendall(chunk)
+                sent += 65_536
+        except OSError: pass
+    assert sent < 100 * 2**20
+    assert all(rss(p) - before.get(p, rss(p)) < 60 for p in server.workers())
+    answer = server.raw(b'POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 524288000\r\n\r\n', b'x' * 2**20)
+    assert b' 413 ' in answer.split(b'\r\n')[0] and b'application/problem+json' in answer
+
+
+def rss(pid: int) -> int:   # MiB
+    return int(Path(f'/proc/{pid}/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') // 2**20
+
+
+def test_headers_have_a_limit(server):
+    assert b' 431 ' in server.raw(b'GET / HTTP/1.1\r\nhost: x\r\n' + b'x-a: 1\r\n' * 500 + b'\r\n').split(b'\r\n')[0]
+    assert b' 431 ' in server.raw(b'GET / HTTP/1.1\r\nhost: x\r\nx-a: ' + b'a' * 50_000 + b'\r\n\r\n').split(b'\r\n')[0]
+
+
+@pytest.mark.parametrize('junk', [b'\x16\x03\x01\x02\x00\x01\x00', b'GET\r\n\r\n', b'POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx',
+                                  b'POST / HTTP/1.1\r\ncontent-length: -5\r\n\r\n', b'POST / HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n', b'\0' * 100])
+def test_what_is_not_http_gets_400(server, junk):
+    assert b' 400 ' in server.raw(junk).split(b'\r\n')[0]
+
+
+def test_pipelined_requests_are_answered_in_order(server):
+    one = b'GET /v1/models/%s HTTP/1.1\r\nhost: x\r\n\r\n'
+    answer = server.raw(one % b'1' + one % b'2' + b'GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
+    assert re.findall(rb'HTTP/1.1 (\d+)', answer) == [b'200', b'404', b'200']
+
+
+def test_ports_and_addresses_that_cannot_be_had_are_one_line(server):
+    with pytest.raises(Problem, match='is taken'): listen('127.0.0.1', server.port)
+    with pytest.raises(Problem, match='no address of this machine'): listen('192.0.2.7', 0)
+
+
+def test_a_server_that_cannot_start_says_why(model, tmp_path):
+    with pytest.raises(RuntimeError, match='status 2'): start(model, tmp_path, host='0.0.0.0')
+    with pytest.raises(RuntimeError, match='status 2'): start(tmp_path, tmp_path)
+    (tmp_path/'keys.json').write_text('nonsense')
+    with pytest.raises(RuntimeError, match='status 2'): start(model, tmp_path)
+
+
+def test_killed_worker_under_load(two):
+    "Only what it was answering fails; another takes over, and the server goes on."
+    failed, done, stop = [], [], threading.Event()
+    def load():
+        while not stop.is_set():
+            try: status = two.predict(PHOTO)[0]
+            except OSError as e: status = type(e).__name__
+            except Exception as e: status = type(e).__name__
+            (done if status == 200 else failed).append(status)
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for t in threads: t.start()
+    until(lambda: len(done) > 20)
+    victim = next(iter(two.workers()))
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: victim not in two.workers() and len(two.workers()) == 2, 30)
+    before = len(done)
+    until(lambda: len(done) > before + 20)
+    stop.set()
+    for t in threads: t.join()
+    assert len(failed) <= 4, failed
+    text = two.ask('GET', '/metrics')[2].decode()
+    counted = sum(float(l.split()[-1]) for l in text.splitlines() if l.startswith('mlproject_requests_total') and 'outcome="ok"' in l)
+    assert counted >= len(done) * .3
+
+
+def test_sigterm_loses_nothing(model, tmp_path):
+    "Clients that keep their connection get an answer to all they asked; then the server refuses connections and ends."
+    s = start(model, tmp_path, workers=2)
+    import http.client
+    lost, answered, refused = [], [], threading.Event()
+    def load():
+        while not refused.is_set():
+            c = http.client.HTTPConnection('127.0.0.1', s.port, timeout=20)
+            try: c.connect()
+            except OSError: return refused.set()
+            try:
+                while True:
+                    c.request('POST', '/v1/predict', PHOTO, {'content-type': 'image/jpeg'})
+                    r = c.getresponse()
+                    r.read()
+                    (answered if r.status == 200 else lost).append(r.status)
+                    if r.will_close: break
+            except Exception as e: lost.append(repr(e))
+            finally: c.close()
+    threads = [threading.Thread(target=load) for _ in range(6)]
+    for t in threads: t.start()
+    until(lambda: len(answered) > 50)
+    s.process.send_signal(signal.SIGTERM)
+    for t in threads: t.join(30)
+    assert s.process.wait(30) == 0 and not lost
+
+
+def test_a_second_signal_ends_at_once(model, tmp_path):
+    s = start(model, tmp_path)
+    with socket.create_connection(('127.0.0.1', s.port)) as held:
+        held.sendall(b'POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\nx')
+        time.sleep(.3)
+        s.process.send_signal(signal.SIGTERM)
+        time.sleep(.3)
+        assert s.process.poll() is None
+        s.process.send_signal(signal.SIGTERM)
+        s.process.wait(10)
+
+
+def test_workers_end_when_their_supervisor_is_killed(model, tmp_path):
+    s = start(model, tmp_path)
+    pid, = until(s.workers)
+    s.process.kill()
+    until(lambda: not alive(pid))
+
+
+def test_weights_and_versions_change_on_all_workers(two, tmp_path):
+    other = small_extended(tmp_path/'two', seed=5)
+    state = Rollout(two.folder/'state')
+    state.write(models=state.read()['models'] | {'2': str(other)}, weights={'1': 0, '2': 1})
+    seen = lambda: {two.predict(PHOTO)[1]['model']['version'] for _ in range(8)}
+    until(lambda: seen() == {'2'})
+    state.write(weights={'1': 1, '2': 0})
+    time.sleep(1)
+    assert seen() == {'1'}
+    state.write(models={'1': state.read()['models']['1']}, weights={'1': 1})
+    until(lambda: two.ask('GET', '/v1/models/2')[0] == 404)
+
+
+def test_a_key_has_one_rate_over_all_workers(model, tmp_path):
+    token, _ = create_key(tmp_path/'keys.json', 'one', rate=1, burst=4)
+    s = start(model, tmp_path, workers=2)
+    until(lambda: len(s.workers()) == 2)
+    found = [s.predict(PHOTO, x_api_key=token)[0] for _ in range(12)]
+    assert 4 <= found.count(200) <= 7 and found.count(429) == 12 - found.count(200)
+    assert s.predict(PHOTO)[0] == 401 and s.stop() == 0
+    assert token.split('_')[2] not in (tmp_path/'requests.log').read_text()
+
+
+def test_a_client_that_leaves_takes_its_work_along(server):
+    with socket.create_connection(('127.0.0.1', server.port)) as s:
+        s.sendall(b'POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/jpeg\r\ncontent-length: %d\r\n\r\n' % len(PHOTO) + PHOTO)
+    assert server.predict(PHOTO)[0] == 200
+
+
+def test_the_parent_imports_nothing_heavy():
+    code = 'import sys, mlproject.serving.supervisor; print([m for m in ("numpy", "cv2", "pydantic", "fastapi", "onnxruntime", "mlflow") if m in sys.modules])'
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
