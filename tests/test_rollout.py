@@ -63,6 +63,15 @@ def test_a_growing_canary_only_takes_keys_it_keeps():
         had = has
     assert len(had) == len(KEYS)
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@settings(deadline=None)
+def test_two_versions_lie_as_cumulative_weights_whatever_came_before(steps):
+    bands = ()
+    for share in steps:
+        wanted = widths(dict(old=1 - share, new=share))
+        bands = rebalance(bands, wanted)
+        assert bands == rebalance((), wanted)
+
 def test_the_middle_version_keeps_its_keys_when_its_neighbours_change():
     before = rebalance((), widths(dict(a=.2, b=.2, c=.6)))
     after = rebalance(before, widths(dict(a=.4, b=.2, c=.4)))
