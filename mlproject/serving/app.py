@@ -38,9 +38,10 @@ ID = re.compile(rb'[A-Za-z0-9_.:@+-]{1,128}')
 
 class Ask:
     "A request on its way through the application."
-    __slots__ = ('path', 'headers', 'request_id', 'trace', 'key', 'reached', 'held')
+    __slots__ = ('path', 'headers', 'raw', 'connection', 'request_id', 'trace', 'key', 'reached', 'held')
     def __init__(self, scope: dict):
-        self.path, self.headers = scope['path'], dict(scope['headers'])
+        self.path, self.raw, self.connection = scope['path'], scope['headers'], scope.get('mlproject.connection')
+        self.headers = dict(self.raw)
         given = self.headers.get(b'x-request-id')
         self.request_id = given.decode() if given and ID.fullmatch(given) else secrets.token_hex(16)
         self.trace = read_trace(given, self.headers.get(b'tracestate')) if (given := self.headers.get(b'traceparent')) else None
@@ -69,9 +70,10 @@ STRICT = PLAIN + [(b'content-security-policy', b"default-src 'none'; frame-ances
                   (b'x-frame-options', b'DENY'), (b'cross-origin-resource-policy', b'same-origin')]
 
 async def respond(send: Callable, status: int, body: bytes, kind: bytes, ask: Ask, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    "Send a whole answer."
-    await send({'type': 'http.response.start', 'status': status, 'headers': [
-        (b'content-type', kind), (b'content-length', b'%d' % len(body)), (b'x-request-id', ask.request_id.encode()), *PLAIN, *headers]})
+    "Send a whole answer, in one piece where the connection can (`serving.connections`)."
+    headers = [(b'content-type', kind), (b'content-length', b'%d' % len(body)), (b'x-request-id', ask.request_id.encode()), *PLAIN, *headers]
+    if ask.connection and ask.connection.whole(ask.raw, status, headers, body): return
+    await send({'type': 'http.response.start', 'status': status, 'headers': headers})
     await send({'type': 'http.response.body', 'body': body})
 
 async def respond_problem(send: Callable, e: ServingError, ask: Ask, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
@@ -275,6 +277,7 @@ async def _line(self: App, ask: Ask, number: int, line: bytes | None, options) -
     "The answer to one line; overload and a key's rate make it wait, they do not make it fail."
     one = Ask.__new__(Ask)
     one.path, one.headers, one.trace, one.key, one.held, one.reached = ask.path, ask.headers, ask.trace, ask.key, 0, False
+    one.connection = None
     one.request_id = f'{ask.request_id}/{number}'
     try:
         if line is None: raise _too_large(self.service.limits.photo_bytes, self.service.limits.photo_bytes)
@@ -307,7 +310,7 @@ OURS = (('/metrics', ('metrics',)), ('/v1/models', ('predict', 'viewer', 'review
 @patch
 async def others(self: App, scope: dict, receive: Callable, send: Callable, ask: Ask) -> None:
     "Any request that is not on the fast route."
-    status, _ = None, _ASK.set(ask)
+    status, ask.connection, _ = None, None, _ASK.set(ask)
     scope.setdefault('state', {}).update(ask=ask, request_id=ask.request_id)
     async def answering(message: dict) -> None:
         nonlocal status
