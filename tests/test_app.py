@@ -7,10 +7,11 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from mlproject.core import Problem
-from mlproject.serving.app import NdLines, Room, create_app
+from mlproject.serving.app import create_app
 from mlproject.serving.engine import EngineConfig
 from mlproject.serving.guarding import Guard, create_key, needs, public
 from mlproject.serving.inputs import Limits
+from mlproject.serving.requests import NdLines, Room
 from mlproject.serving.rollout import Fleet
 from mlproject.serving.schemas import PredictOut, ProblemOut
 from mlproject.serving.service import Service

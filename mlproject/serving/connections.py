@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['IDLE', 'HEAD', 'BODY', 'ANSWER', 'LINGER', 'Rules', 'Connection', 'on_message_begin', 'on_headers_complete',
-           'on_body', 'on_message_complete', 'on_response_complete', 'refuse', 'raw_closing', 'sweep', 'Connections']
+           'on_body', 'on_message_complete', 'on_response_complete', 'whole', 'refuse', 'raw_closing', 'sweep',
+           'Connections']
 
 # %% ../../nbs/serving/652_connections.ipynb #5e28e7c8
 import asyncio, json, time
@@ -97,6 +98,7 @@ def on_headers_complete(self: Connection) -> None:
     if size > self.rules.header_bytes or len(self.headers) > self.rules.header_lines: return self.refuse(ServingError('headers_too_large'))
     self.enter(BODY)
     HttpToolsProtocol.on_headers_complete(self)
+    self.scope['mlproject.connection'] = self
     if self.rules.leaving: self.cycle.keep_alive = False
 
 def on_body(self: Connection, body: bytes) -> None:
@@ -116,7 +118,25 @@ def on_response_complete(self: Connection) -> None:
 
 for _f in (on_message_begin, on_headers_complete, on_body, on_message_complete, on_response_complete): setattr(Connection, _f.__name__, _f)
 
-# %% ../../nbs/serving/652_connections.ipynb #4f490542
+# %% ../../nbs/serving/652_connections.ipynb #787bd261
+def whole(self: Connection, request: list, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:   # request: its headers, to know it by
+    "Write a complete answer, if that is possible at once."
+    cycle = self.cycle
+    if self.pipeline or cycle.scope['headers'] is not request or cycle.disconnected or cycle.response_started or self.flow.write_paused: return False
+    if (b'connection', b'close') in headers: cycle.keep_alive = False
+    elif not cycle.keep_alive: headers = [*headers, (b'connection', b'close')]
+    lines = [b'%b: %b\r\n' % h for h in self.server_state.default_headers + headers]
+    self.transport.write(b''.join((STATUS_LINE[status], *lines, b'\r\n', body)))
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.message_event.set()
+    if not cycle.keep_alive: self.transport.close()
+    cycle.on_response()
+    return True
+
+Connection.whole = whole
+
+# %% ../../nbs/serving/652_connections.ipynb #89d3c402
 def refuse(self: Connection, e: ServingError) -> None:
     "Answer with a problem document, if nothing was answered yet, and say goodbye."
     started = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
@@ -145,7 +165,7 @@ def sweep(self: Connection, now: float) -> None:
 
 for _f in (refuse, raw_closing, sweep): setattr(Connection, _f.__name__, _f)
 
-# %% ../../nbs/serving/652_connections.ipynb #4fdca1b9
+# %% ../../nbs/serving/652_connections.ipynb #a3f01839
 class Connections:
     "All connections of a worker. `adopt` gives it a socket; `tick` is called once a second."
     def __init__(self, app: Callable, rules: Rules, lost: Callable[[], None] = lambda: None):

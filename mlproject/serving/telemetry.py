@@ -7,11 +7,11 @@ __all__ = ['ATOMIC', 'SECONDS', 'BATCH', 'STAGES', 'TABLE', 'ENGINE_COUNTS', 'EN
            'read_trace', 'Lines', 'in_pieces', 'Metrics', 'Telemetry', 'request_line', 'Board', 'add_up', 'of_engines',
            'exposition', 'LineHandler', 'log_to']
 
-# %% ../../nbs/serving/644_telemetry.ipynb #644fe9f5
-import json, logging, os, re, secrets, sys, threading, time
+# %% ../../nbs/serving/644_telemetry.ipynb #e1eaa340
+import json, logging, os, re, secrets, threading, time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -277,7 +277,7 @@ def _add(family, kind: str, labels: list[str], value) -> None:
         family.add_metric(labels, list(zip([*(f'{e:g}' for e in edges), '+Inf'], so_far)), total)
     else: family.add_metric(labels, value if kind == 'counter' else max(value) if kind == 'worst' else sum(value))
 
-METRICS_TYPE = 'text/plain; version=1.0.0; charset=utf-8; escaping=underscores'
+METRICS_TYPE = 'text/plain; version=1.0.0; charset=utf-8'
 
 def exposition(sums: dict) -> bytes:   # of `add_up`
     "The text that Prometheus reads."

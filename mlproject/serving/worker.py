@@ -9,11 +9,11 @@ __all__ = ['MIB', 'log', 'FAILED', 'Rollout', 'bring_in_line', 'Extras', 'Inside
 # %% ../../nbs/serving/653_worker.ipynb #e889b1eb
 import asyncio, gc, importlib, json, logging, os, signal, socket, sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core import Problem, one_line, read_json, write_json
+from ..core import Problem, read_json, write_json
 from ..export.extended import patch
 from ..settings import Serving
 
