@@ -33,7 +33,7 @@ class Settings:
 DEVICES = ('auto', 'cpu', 'cuda', 'mps')
 FLAGS = dict(yes=True, true=True, on=True, no=False, false=False, off=False) | {'1': True, '0': False}
 LEVELS = ('debug', 'info', 'warning', 'error')
-CHOICES = dict(device=DEVICES, log_level=LEVELS)
+CHOICES = dict(people=('off', 'on', 'require'), device=DEVICES, log_level=LEVELS)
 
 def _bad(name: str, value: Any, allowed: str) -> Problem:
     return Problem(f'setting {name} = {value!r} does not fit (allowed: {allowed})')
@@ -50,6 +50,11 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, int):
         if not text.isascii() or not text.isdigit() or len(text) > 12: raise _bad(name, value, 'a whole number from 0')
         return int(text)
+    if isinstance(default, float):
+        try: share = float(text)
+        except ValueError: share = -1.
+        if not 0 <= share <= 1: raise _bad(name, value, 'a share from 0 to 1')
+        return share
     if not text and default: raise _bad(name, value, 'some text')
     if name in CHOICES and text not in CHOICES[name]: raise _bad(name, value, ', '.join(CHOICES[name]))
     return text
@@ -148,6 +153,11 @@ class Serving:
     drain_s: int = 30  # time to finish after SIGTERM
     log: str = 'stderr'  # one JSON line a request: stderr, stdout, off, or a file
     log_level: str = 'warning'  # of the program's own messages
+    database: str = ''  # where requests, feedback and releases are kept: sqlite:///capture/state.db, postgresql://…; empty: nothing is
+    photo_store: str = 'capture/photos'  # folder or bucket of the photos that are kept
+    capture: float = .05  # share of the requests that is kept, once a database is named
+    capture_days: int = 90  # and for how long
+    people: str = 'off'  # blurring of people before photos are kept: off, on, require
     state: str = ''  # folder that workers share; empty: one in memory, gone at the end
 
     def __post_init__(self): _check(self)
@@ -161,5 +171,8 @@ def load_serving(
     "Section [serving] < environment variables MLPROJECT_SERVING_… < arguments."
     root = project_root(start)
     made = _layers(Serving, SERVING, f'{PREFIX}SERVING_', root, os.environ if environ is None else environ, overrides)
-    made['keys'] = str((root or Path(start).resolve()) / Path(str(made['keys'])).expanduser())
+    here = root or Path(start).resolve()
+    made['keys'] = str(here / Path(str(made['keys'])).expanduser())
+    made['database'] = _resolved(str(made['database']), here)
+    if '://' not in str(made['photo_store']): made['photo_store'] = str(here / Path(str(made['photo_store'])).expanduser())
     return Serving(**made)
