@@ -1,10 +1,11 @@
 """The bare engine against its physical ceiling: what batching, deadlines and the queue cost, and what they do when too much comes.
 
-    python benchmarks/engine.py [--model FOLDER] [--seconds 2] [--rounds 5] [--overload 20] [--publish]
+    python benchmarks/engine.py [--network resnet18 --size 128] [--bits 8] [--seconds 2] [--rounds 5] [--overload 20] [--publish]
 
 The ceiling is decoding and network alone: one thread a core, batches of four, no queue, nobody to answer. The engine answers
 callers of an event loop, one photo a request. CPU-ms count the whole process (callers too). Rounds are interleaved; the table
-has medians. Without --model, mobilenet_v3_small at 160 px with random weights (100 classes) is exported first.
+has medians. The network is one of torchvision's with random weights and 100 classes, which are as fast as trained ones, unless
+--model names an extended model. --bits 8 and 16 run its int8 and bfloat16 variants.
 """
 import argparse, asyncio, multiprocessing, statistics, tempfile, threading, time
 from pathlib import Path
@@ -16,10 +17,11 @@ import simplejpeg
 from common import SHARED, publish
 
 from mlproject.core import cpus, say
+from mlproject.export.variants import open_variant
 from mlproject.photos import read_photo
 from mlproject.serving.engine import Engine
 from mlproject.serving.jobs import DeadlineExceeded, EngineConfig, Overloaded
-from mlproject.serving.sessions import load_model
+from mlproject.serving.sessions import load_model, serving_session
 
 def photos(n: int = 16, kilobytes: int = 51) -> list[bytes]:
     "JPEGs of 500 x 375 and about 51 KB: real photos where they are, otherwise soft noise."
@@ -32,15 +34,26 @@ def photos(n: int = 16, kilobytes: int = 51) -> list[bytes]:
         made.append(min(sizes.values(), key=lambda b: abs(len(b) - 1000*kilobytes)))
     return made
 
-def random_model(folder: Path, golden: bytes) -> Path:
-    "mobilenet_v3_small at 160 px, random weights: speed does not depend on them."
+def random_model(folder: Path, golden: list[bytes], network: str, size: int) -> None:
+    "A network with random weights, and its variants, whatever they lose."
     import torch, torchvision
     from mlproject.export.extended import Preprocess
     from mlproject.export.formats import write_extended
+    from mlproject.export.variants import write_variants
     torch.manual_seed(0)
-    net = torchvision.models.mobilenet_v3_small(weights=None, num_classes=100)
-    return write_extended(folder/'extended', net, [f'Species {i}' for i in range(100)], golden=golden, name='animals',
-                          preprocess=Preprocess(160, 182, (.485, .456, .406), (.229, .224, .225), 182))
+    net, resize = torchvision.models.get_model(network, weights=None, num_classes=100), round(1.14*size)
+    labels = [f'Species {i}' for i in range(100)]
+    write_extended(folder/'plain', net, labels, golden=golden[0], name='animals',
+                   preprocess=Preprocess(size, resize, (.485, .456, .406), (.229, .224, .225), resize))
+    write_variants(folder/'plain', folder/'extended', golden, labels[:len(golden)], calibration=golden, loss=1., speedup=0.)
+
+def opened(folder: Path, bits: int):
+    "The model on the variant asked for."
+    model = load_model(folder, -1)
+    variants = {v['name']: v for v in model.about.get('variants', ())}
+    name = {8: 'int8', 16: 'bf16'}.get(bits)
+    if name: model.session = open_variant(folder, variants[name], serving_session)
+    return model
 
 def ceiling(model, data: list[bytes], seconds: float) -> dict:
     "Decoding and network alone."
@@ -109,6 +122,9 @@ def overload(model, data: list[bytes], seconds: float, rate: float) -> dict:
 def main():
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ask.add_argument('--model', type=Path)
+    ask.add_argument('--network', default='mobilenet_v3_small')
+    ask.add_argument('--size', type=int, default=160)
+    ask.add_argument('--bits', type=int, default=32, choices=(8, 16, 32))
     ask.add_argument('--seconds', type=float, default=2)
     ask.add_argument('--rounds', type=int, default=5)
     ask.add_argument('--overload', type=float, default=20, help='seconds at three times the rate that was found; 0: not')
@@ -118,9 +134,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         if not a.model:   # torch stays in a process of its own: the memory below shall be the engine's
             say('exporting a model with random weights')
-            child = multiprocessing.get_context('spawn').Process(target=random_model, args=(Path(folder), data[0]))
+            child = multiprocessing.get_context('spawn').Process(target=random_model, args=(Path(folder), data, a.network, a.size))
             child.start(); child.join()
-        model = load_model(a.model or Path(folder)/'extended')
+            if child.exitcode: raise SystemExit(child.exitcode)
+        model = opened(a.model or Path(folder)/'extended', a.bits)
     cases = {'ceiling: decode and network alone': lambda: ceiling(model, data, a.seconds)}
     cases |= {f'engine, {n} caller{"s"*(n > 1)}': lambda n=n: closed(model, data, a.seconds, n) for n in (1, 16, 64)}
     found = {name: [] for name in cases}
@@ -138,7 +155,9 @@ def main():
         note += (f' At three times the rate of 64 callers for {a.overload:g} s: {o["rate"]:.0f} photos/s answered ({o["rate"]/peak:.0%} of it), '
                  f'p50 {o["p50"]:.0f} ms, p99 {o["p99"]:.0f} ms with a deadline of 1,000 ms, {o["refused"]:,} refused at once, {o["late"]} late; '
                  f'memory {o["memory"][0]:.0f} MB after a tenth of the time, {o["memory"][1]:.0f} MB at most; CPU afterwards {o["idle"]:.2%} of a core.')
-    if a.publish: publish('engine', 'The engine against decode and network alone (mobilenet_v3_small, 160 px)', rows, note)
+    name = a.model.name if a.model else f'{a.network}, {a.size} px, {a.bits} bits'
+    if a.publish: publish('engine' + f'_{a.network}_{a.bits}'*(not a.model and (a.network, a.bits) != ('mobilenet_v3_small', 32)),
+                          f'The engine against decode and network alone ({name})', rows, note)
     else:
         from common import table
         print(table(rows), '\n\n', note)

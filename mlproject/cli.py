@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'DEMO', 'MANY', 'keys_app', 'KEYS', 'LESSONS_SKIP', 'parameters', 'checkout', 'product_folder', 'build',
            'percent', 'summary', 'with_parameters', 'run', 'run_pipeline', 'environment_default', 'demo', 'demo_report',
-           'curate', 'curation_settings', 'find_model', 'predict', 'capacity', 'load_of', 'served_model',
-           'served_settings', 'protocols', 'serve', 'keys_create', 'keys_list', 'keys_revoke', 'predict_into',
+           'curate', 'curation_settings', 'find_model', 'predict', 'predict_into', 'capacity', 'load_of',
+           'served_model', 'served_settings', 'protocols', 'serve', 'keys_create', 'keys_list', 'keys_revoke',
            'lessons', 'doctor', 'run_all_lessons', 'notebooks', 'readme', 'lab', 'main']
 
 # %% ../nbs/910_cli.ipynb #0aab834e
@@ -90,7 +90,7 @@ def with_parameters(command):
         typed = {k: v for k, v in words.items() if k in known and v is not None}
         command(typed, **{k: v for k, v in words.items() if k not in known})
     options = {k: inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, annotation=str, default=typer.Option(
-        None, metavar='VALUE', show_default=False, help=f'{note}  [default: {value}]')) for k, (value, note) in known.items()}
+        None, metavar='VALUE', show_default=False, help=f'{note}  [default: {value}]')) for k, (value, note) in known.items() if not value.startswith('{')} # a section is written in env.yaml
     options |= {k: p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for k, p in list(own.items())[1:]}
     called.__signature__ = inspect.Signature(options.values())
     called.__annotations__ = {k: p.annotation for k, p in options.items()}
@@ -210,6 +210,15 @@ def predict(photos: list[str] = typer.Argument(..., metavar='PHOTO|FOLDER...', h
     for line in format_predictions(answers, 'json' if as_json else form): typer.echo(line)
     raise typer.Exit(1 if failed else 0)
 
+# %% ../nbs/910_cli.ipynb #a66a14fa
+def predict_into(out: Path, model: Path, sources: list[str], config, **options) -> str: # what was made, in words
+    "Batch prediction, and its last word."
+    from mlproject.serving.batch import predict_batch
+    made = predict_batch(model, sources, out, config, **options)
+    told = made['meta']['steps'][0]['counts']
+    errors = ', '.join(f'{n:,} {reason}' for reason, n in told['errors'].items())
+    return f"{made['rows']:,} photos in {out}: {told['photos'] - sum(told['errors'].values()):,} answered, {told['unknown']:,} of them unknown" + (f'; {errors}' if errors else '')
+
 # %% ../nbs/910_cli.ipynb #e68a2245
 MANY = 200 # photos are enough for a load, and fit in memory
 
@@ -312,15 +321,6 @@ def keys_revoke(id: str = typer.Argument(..., metavar='ID'), file: str = KEYS):
     "Let a key open nothing any more, on a running server within a second."
     from mlproject.serving.guarding import revoke_key
     say(f'key {revoke_key(served_settings(dict(keys=file), None).keys, id).id} is revoked')
-
-# %% ../nbs/910_cli.ipynb #a66a14fa
-def predict_into(out: Path, model: Path, sources: list[str], config, **options) -> str: # what was made, in words
-    "Batch prediction, and its last word."
-    from mlproject.serving.batch import predict_batch
-    made = predict_batch(model, sources, out, config, **options)
-    told = made['meta']['steps'][0]['counts']
-    errors = ', '.join(f'{n:,} {reason}' for reason, n in told['errors'].items())
-    return f"{made['rows']:,} photos in {out}: {told['photos'] - sum(told['errors'].values()):,} answered, {told['unknown']:,} of them unknown" + (f'; {errors}' if errors else '')
 
 # %% ../nbs/910_cli.ipynb #b48414ab
 LESSONS_SKIP = ('reports', 'tutorials') # they need a run's products, or make one: their tests are in tests/

@@ -1,5 +1,5 @@
 "The engine under real threads: batches, deadlines, refusals, cancelling, faults, stopping."
-import asyncio, random, threading, time
+import asyncio, copy, random, threading, time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import numpy as np
@@ -325,3 +325,33 @@ def test_idle_costs_nothing(model, start):
                                          ('deadline_ms', 0), ('queue_ms', '5')])
 def test_a_setting_that_makes_no_sense_is_named(name, value):
     with pytest.raises(Problem, match=name): EngineConfig(**{name: value})
+
+def in_the_network(model, start):
+    "An engine whose worker is inside the network call until the gate opens."
+    gate, inside, slow = threading.Event(), threading.Event(), copy.copy(model)
+    def run(*args):
+        inside.set()
+        assert gate.wait(30)
+        return model.run(*args)
+    engine = start()
+    engine.model, slow.run = slow, run
+    return engine, gate, inside
+
+def test_one_cancelled_inside_the_network_disturbs_no_other(model, start):
+    engine, gate, inside = in_the_network(model, start)
+    future = engine.submit(PHOTOS[0])
+    assert inside.wait(30) and future.cancel()
+    other = engine.submit(PHOTOS[1])
+    gate.set()
+    assert other.result(30).prediction.label and engine.stats()['deaths'] == 0
+
+def test_a_loop_that_closed_while_the_network_ran_harms_nobody(model, start):
+    engine, gate, inside = in_the_network(model, start)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(engine.answers([PHOTOS[0]]))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert inside.wait(30)
+    loop.close()
+    gate.set()
+    assert engine.submit(PHOTOS[1]).result(30).prediction.label and engine.stats()['deaths'] == 0
+    task._log_destroy_pending = False

@@ -100,7 +100,7 @@ def test_it_serves_as_the_container_would(image, model, tmp_path):
     words = [image/'bin'/'mlproject', 'serve', '--model', model]
     box = boxed(words, tmp_path)
     env = QUIET | dict(PATH=f'{image}/bin:/usr/bin:/bin', PYTHONDONTWRITEBYTECODE='1', HOME=str(tmp_path), TMPDIR=str(tmp_path), OMP_NUM_THREADS='1',
-                       MLPROJECT_SERVING_PORT=str(port), MLPROJECT_SERVING_THREADS='1', MLPROJECT_SERVING_KEYS='/none/keys.json', MLPROJECT_SERVING_LOG='stdout')
+                       MLPROJECT_SERVING_PORT=str(port), MLPROJECT_SERVING_THREADS='1', MLPROJECT_SERVING_DEADLINE_MS='20000', MLPROJECT_SERVING_KEYS='/none/keys.json', MLPROJECT_SERVING_LOG='stdout')
     log, start = tmp_path.with_name('server.log'), time.monotonic()
     with open(log, 'w') as out: child = subprocess.Popen(list(map(str, box or words)), cwd='/', env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try:

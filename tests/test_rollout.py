@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from small_model import photo, small_extended, until
 
-from mlproject.core import Problem, read_json, write_json
+from mlproject.core import Problem, read_json, write_folder, write_json
 from mlproject.export.registry import register
 from mlproject.serving.inputs import Limits
 from mlproject.serving.jobs import EngineConfig
@@ -156,3 +156,11 @@ def test_versions_of_the_registry_keep_their_numbers(fleet, folders, tmp_path):
     assert fleet.load('models:/animals@champion', tracking_uri=uri).version == '1'
     assert fleet.load('models:/animals/2', tracking_uri=uri).version == '2'
     with pytest.raises(Problem, match='not registered'): fleet.load('models:/animals@nobody', tracking_uri=uri)
+
+def test_a_model_whose_golden_answer_is_another_one_here_is_not_loaded(fleet, folders, tmp_path):
+    about = read_json(folders[0] / 'extended.json')
+    with write_folder(tmp_path / 'x', kind='extended') as out:   # a whole folder, as another machine might have written it
+        for name in ('model.onnx', 'golden.jpg'): (out / name).write_bytes((folders[0] / name).read_bytes())
+        write_json(out / 'extended.json', about | dict(golden=about['golden'] | dict(logits=[1., 2., 3., 4., 5.])))
+    with pytest.raises(Problem, match='golden photo differently'): fleet.load(tmp_path / 'x')
+    assert not fleet.versions()

@@ -222,13 +222,14 @@ def pack(folder: str | Path,        # becomes the extended model
          calibration: dict | None = None,  # at least temperature and threshold
          name: str = 'mlproject',
          lineage: dict | None = None,      # digests, commit, parameters: where it comes from
-         files: dict[str, bytes] | None = None  # further files by name
+         files: dict[str, bytes] | None = None, # further files by name
+         variants: list[dict] | None = None     # faster forms of the network, see `export.variants`
          ) -> Path:
     "Write an extended model, complete or not at all; the same arguments give the same bytes."
     if len(set(labels)) != len(labels): raise Problem('labels must differ from each other')
     calibration = {'temperature': 1., 'threshold': 0.} | (calibration or {})
     about = dict(format=FORMAT, version=VERSION, labels=list(labels), preprocess=asdict(preprocess),
-                 calibration=calibration, lineage=lineage or {})
+                 calibration=calibration, lineage=lineage or {}) | ({'variants': variants} if variants else {})
     with write_folder(folder, kind='extended') as out:
         for file, data in {'model.onnx': network, 'golden.jpg': golden, **(files or {})}.items(): write_atomic(out / file, data)
         session = onnx_session(out / 'model.onnx', 1)

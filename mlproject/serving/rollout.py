@@ -109,11 +109,13 @@ def _joined(bands: list) -> Bands:
 class Fleet:
     "The versions in memory and their shares. Safe to use from several threads."
     def __init__(self, config: EngineConfig = EngineConfig(), limits: Limits = Limits(),
-                 name: str | None = None):   # what clients call the model; default: the name in its signature
-        self.config, self.limits, self.name = config, limits, name
+                 name: str | None = None,    # what clients call the model; default: the name in its signature
+                 loss: float = .005):        # accuracy that a faster variant may lose, see `load_model`
+        self.config, self.limits, self.name, self.loss = config, limits, name, loss
         self._lock, self._loading = threading.Lock(), threading.Lock()
         self._versions: dict[str, Loaded] = {}   # replaced, never changed: readers need no lock
         self._bands: Bands = ()
+        self.shadows: tuple[str, ...] = ()       # versions that are asked everything and answer nobody
         self._turn = itertools.count()
 
     def versions(self) -> list[Loaded]:
@@ -134,7 +136,7 @@ def load(self: Fleet, where: str | Path,        # folder, models:/name/3, models
     "Bring a version into memory, warm and checked. It answers to its name at once; the first one also gets all requests."
     folder, version = _find(str(where), version, tracking_uri)
     with self._loading:
-        model = load_model(folder)
+        model = load_model(folder, self.loss)
         version = version or model.digest[:8]
         if there := self._versions.get(version):
             if there.digest == model.digest: return there

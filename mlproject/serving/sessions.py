@@ -7,8 +7,9 @@ __all__ = ['log', 'GPU', 'serving_session', 'load_model']
 import logging
 from pathlib import Path
 
-from ..core import Problem
-from ..export.extended import ExtendedModel, onnx_session
+from ..core import Problem, verify_folder
+from ..export.extended import ExtendedModel, onnx_session, read_about
+from ..export.variants import open_variant
 
 # %% ../../nbs/serving/617_sessions.ipynb #12b59ce4
 log = logging.getLogger(__name__)
@@ -24,6 +25,24 @@ def serving_session(path: str | Path,   # an ONNX file
         except Problem as e: log.warning('the GPU cannot be used, the CPU will be: %s', e)
     return onnx_session(path, threads)
 
-def load_model(folder: str | Path) -> ExtendedModel:   # an extended model, its network opened for serving
+# %% ../../nbs/serving/617_sessions.ipynb #d440cc80
+def load_model(folder: str | Path,    # an extended model
+               loss: float = .005     # accuracy that a variant may lose; below 0: float32 whatever there is
+               ) -> ExtendedModel:    # `about['variant']` names what was opened
     "Load and verify for an engine."
-    return ExtendedModel.load(folder, threads=1, session=serving_session)
+    for variant in read_about(folder).get('variants', ()):   # fastest first
+        if variant['loss'] > loss or loss < 0: continue
+        try: return _with(folder, variant)
+        except Problem as e: log.warning('variant %s cannot be used: %s', variant['name'], e)
+    model = ExtendedModel.load(folder, threads=1, session=serving_session)
+    model.about['variant'] = 'float32'
+    return model
+
+def _with(folder: str | Path, variant: dict) -> ExtendedModel:
+    "The extended model on a variant of its network; its golden photo has the variant's answer."
+    verify_folder(folder, [variant['file']])
+    model = ExtendedModel.load(folder, threads=1, session=lambda path, threads: open_variant(folder, variant, serving_session))
+    model.about['variant'] = variant['name']
+    model.about['golden'] |= dict(logits=variant['golden'], tolerance=variant['tolerance'])
+    model.check()   # processors round differently: here and now, or not at all
+    return model
