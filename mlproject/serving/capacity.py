@@ -185,7 +185,7 @@ def local_server(model: str | Path,        # folder of an extended model
     own = dict(host='127.0.0.1', port=port, grpc_port=0, keys='none', log='off')   # loopback needs no keys
     env = os.environ | {f'MLPROJECT_SERVING_{k.upper()}': str(v) for k, v in (own | settings).items()}
     with tempfile.TemporaryFile('w+b') as log:
-        child = subprocess.Popen([sys.executable, '-m', 'mlproject.cli', 'serve', '--model', str(model)], env=env,
+        child = subprocess.Popen([str(Path(sys.executable).with_name('mlproject')), 'serve', '--model', str(model)], env=env,
                                  stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
             end = time.monotonic() + patience

@@ -190,7 +190,7 @@ async def live(self: Worker,
     try:
         self.rollout.changed()
         await loop.run_in_executor(None, bring_in_line, self.service.fleet, self.rollout.read())
-        if not await self.service.ready(): raise Problem('the golden photo was not answered in time: see the log')
+        if not await self.service._check(): raise Problem('the golden photo was not answered in time: see the log')
         for f in self.extras.start: await f()
         gc.collect()
         gc.freeze()                        # what is there now stays: later collections need not look at it
