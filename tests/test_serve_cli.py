@@ -19,7 +19,7 @@ def test_wrong_settings_are_errors_that_name_them(tmp_path):
     with pytest.raises(Problem, match='log_level'): served_settings({}, ['log_level=loud'])
     (tmp_path/'settings.ini').write_text('[mlproject]\n[servin]\nport = 1\n')
     with pytest.raises(Problem, match=r'no section \[servin\]'): load_serving(tmp_path, environ={})
-    with pytest.raises(Problem, match='MLPROJECT_SERVING_PROT'): load_serving(tmp_path/'..', environ={'MLPROJECT_SERVING_PROT': '1'})
+    with pytest.raises(Problem, match='MLPROJECT_SERVING_WORKER'): load_serving(tmp_path/'..', environ={'MLPROJECT_SERVING_WORKER': '1'})
 
 
 def test_keys_are_made_shown_once_and_revoked(tmp_path):
