@@ -32,14 +32,15 @@ def encoded(image, kind='JPEG', **options) -> bytes:
     image.save(out := io.BytesIO(), kind, **options)
     return out.getvalue()
 
-@lru_cache
 def scene(width=320, height=240, mode='RGB') -> Image.Image:
-    y, x = np.mgrid[0:height, 0:width]
-    bands = [(x * 255 // width), (y * 255 // height), ((x + y) * 255 // (width + height)), np.full_like(x, 200)]
+    x = (np.arange(width) * 255 // width).astype(np.uint8)[None]
+    y = (np.arange(height) * 255 // height).astype(np.uint8)[:, None]
+    bands = [np.broadcast_to(b, (height, width)) for b in (x, y, x // 2 + y // 2, np.uint8(200))]
     n = len(Image.new(mode, (1, 1)).getbands())
-    return Image.merge(mode, [Image.fromarray(b.astype(np.uint8)) for b in bands[:n]]) if n > 1 else Image.fromarray(bands[0].astype(np.uint8)).convert(mode)
+    return Image.fromarray(np.dstack(bands[:n]), mode) if n > 1 else Image.fromarray(bands[0].copy()).convert(mode)
 
 def noise(width, height, bands=3): return np.random.default_rng(0).integers(0, 256, (height, width, bands), dtype=np.uint8)
+@lru_cache
 def photo() -> bytes: return encoded(scene(), quality=90)
 def half(data: bytes) -> bytes: return data[:len(data) // 2]
 def in_middle(data: bytes, what: bytes) -> bytes: return data[:len(data) // 2] + what + data[len(data) // 2 + len(what):]
@@ -154,10 +155,12 @@ def dear() -> dict:
     ok = {GOOD}
     return {
         'jpeg-50MP': (lambda: encoded(scene(8160, 6120), quality=95, subsampling=0), ok), 'jpeg-50MP-rotated-profile': (lambda: encoded(scene(8160, 6120), quality=80, exif=rotated(6), icc_profile=profile()), ok), 'jpeg-10MP-profile-rotated': (lambda: encoded(scene(3640, 2740), quality=95, subsampling=0, exif=rotated(8), icc_profile=profile()), ok),
-        'jpeg-cmyk-20MP': (lambda: encoded(scene(5160, 3870, 'CMYK'), quality=80), ok), 'jpeg-cmyk-4MP': (lambda: encoded(scene(2300, 1730, 'CMYK'), quality=80), ok), 'jpeg-progressive-24MP': (lambda: encoded(scene(5656, 4242), progressive=True, quality=90), ok), 'jpeg-noise-9MB': (lambda: cv2.imencode('.jpg', noise(3600, 3000), [1, 80])[1].tobytes(), ok),
+        'jpeg-cmyk-20MP': (lambda: encoded(scene(5160, 3870, 'CMYK'), quality=80), ok), 'jpeg-cmyk-4MP': (lambda: encoded(scene(2300, 1730, 'CMYK'), quality=80), ok), 'jpeg-progressive-24MP': (lambda: encoded(scene(5656, 4242), progressive=True, quality=90), ok), 'jpeg-progressive-444-39MP': (lambda: encoded(scene(7200, 5400), progressive=True, quality=80, subsampling=0), {LARGE}),
+        'jpeg-noise-9MB': (lambda: cv2.imencode('.jpg', noise(3600, 3000), [1, 80])[1].tobytes(), ok),
         'jpeg-progressive-noise-9MB': (lambda: cv2.imencode('.jpg', noise(3300, 2800), [1, 85, 2, 1])[1].tobytes(), ok), 'jpeg-32-scans-12MP': (lambda: scans(22, 4000, 3000), {GOOD, UNFIT}), 'jpeg-needle-50MP': (lambda: encoded(scene(65_500, 760), quality=80), {GOOD, LARGE}),
         'png-10MP-noise': (lambda: encoded(Image.fromarray(noise(1790, 1790)), 'PNG', compress_level=1), ok), 'png-10MP-alpha': (lambda: encoded(scene(3640, 2740, 'RGBA'), 'PNG', compress_level=1, icc_profile=profile()), ok), 'png-10MP-interlaced-16-bit-alpha-profile': (lambda: interlaced(3640, 2740), ok),
         'gif-10MP': (lambda: encoded(scene(3640, 2740, 'L'), 'GIF', transparency=3), ok), 'webp-10MP': (lambda: encoded(scene(3640, 2740), 'WEBP', quality=95, method=0, icc_profile=profile()), ok), 'webp-10MP-lossless-alpha': (lambda: encoded(scene(3640, 2740, 'RGBA'), 'WEBP', lossless=True, method=0), ok),
+        'webp-10MP-noise-rotated-profile': (lambda: encoded(Image.fromarray(noise(3640, 2740) // 2), 'WEBP', quality=40, method=0, exif=rotated(6), icc_profile=profile()), ok), 'png-10MP-alpha-rotated-profile': (lambda: encoded(scene(3640, 2740, 'RGBA'), 'PNG', compress_level=1, exif=rotated(6), icc_profile=profile()), ok),
         'tiff-10MP-deflate-alpha': (lambda: encoded(scene(3640, 2740, 'RGBA'), 'TIFF', compression='tiff_adobe_deflate', icc_profile=profile()), ok), 'bmp-3MP': (lambda: encoded(scene(2150, 1610), 'BMP'), ok),
     }
 
@@ -191,7 +194,7 @@ def jsons() -> dict:
         'json-cut': (JSON, lambda: request()[:-1], {SYNTAX}), 'json-two': (JSON, lambda: request() * 2, {SYNTAX}), 'json-deep-lists': (JSON, lambda: b'[' * 1_000_000, {SYNTAX, LARGE}), 'json-deep-500': (JSON, lambda: b'[' * 500 + b']' * 500, {SYNTAX, UNFIT}), 'json-deep-2000': (JSON, lambda: b'{"a":' * 1100 + b'1' + b'}' * 1100, {SYNTAX, UNFIT, LARGE}), 'json-10M-lists': (JSON, lambda: b'[' + b'[],' * 10_000_000 + b'[]]', {LARGE}),
         'json-15M-numbers': (JSON, lambda: b'{"photos":[' + b'1,' * 15_000_000 + b'1]}', {LARGE}), 'json-long-integer': (JSON, lambda: b'{"top_k":' + b'9' * 9_000_000 + b'}', {SYNTAX}), 'json-long-float': (JSON, lambda: b'{"top_k":1.' + b'9' * 9_000_000 + b'}', {SYNTAX, UNFIT}), 'json-1e999': (JSON, lambda: b'{"photos":[],"top_k":1e999}', {UNFIT}), 'json-nan': (JSON, lambda: b'{"top_k":NaN}', {SYNTAX}), 'json-infinity': (JSON, lambda: b'{"top_k":-Infinity}', {SYNTAX}),
         'json-surrogate-id': (JSON, lambda: request(dict(good(), id='fox\ud800')), ok), 'json-surrogate-data': (JSON, lambda: request(dict(data='\ud800\udfff' * 4)), {UNFIT}), 'json-surrogate-key': (JSON, lambda: b'{"\\ud800":1}', {UNFIT}), 'json-control-id': (JSON, lambda: request(dict(good(), id='\x1b[2J\0\u202e')), ok), 'json-long-id': (JSON, lambda: request(dict(good(), id='x' * 10**6)), {UNFIT}), 'json-raw-surrogate': (JSON, lambda: b'{"\xed\xa0\x80":1}', {SYNTAX}),
-        'json-latin1': (JSON, lambda: '{"photos":[{"id":"é"}]}'.encode('latin-1'), {SYNTAX}), 'json-utf16': (JSON, lambda: request().decode().encode('utf-16'), {SYNTAX}), 'json-duplicate-photos': (JSON, lambda: b'{"photos":[],"photos":[]}', {UNFIT}), 'json-duplicate-data': (JSON, lambda: b'{"photos":[{"data":"","data":""}]}', {UNFIT}), 'json-unknown': (JSON, lambda: request(threshold=.1), {UNFIT}),
+        'json-latin1': (JSON, lambda: '{"photos":[{"id":"é"}]}'.encode('latin-1'), {SYNTAX}), 'json-utf16': (JSON, lambda: request().decode().encode('utf-16'), {SYNTAX}), 'json-duplicate-photos': (JSON, lambda: request()[:-1] + b',' + request()[1:], {UNFIT}), 'json-duplicate-data': (JSON, lambda: request().replace(b'{"data"', b'{"data":"","data"'), {UNFIT}), 'json-unknown': (JSON, lambda: request(threshold=.1), {UNFIT}),
         'json-unknown-in-photo': (JSON, lambda: request(dict(good(), path='/etc/passwd')), {UNFIT}), 'json-proto': (JSON, lambda: b'{"__proto__":{"a":1}}', {UNFIT}), 'json-list': (JSON, lambda: b'[]', {UNFIT}), 'json-null': (JSON, lambda: b'null', {UNFIT}), 'json-string': (JSON, lambda: b'"x"', {UNFIT}), 'json-photos-object': (JSON, lambda: b'{"photos":{}}', {UNFIT}), 'json-photos-null': (JSON, lambda: b'{"photos":null}', {UNFIT}), 'json-no-photos': (JSON, lambda: b'{"photos":[]}', {UNFIT}),
         'json-1000-photos': (JSON, lambda: b'{"photos":[' + b'{"data":"x"},' * 999 + b'{"data":"x"}]}', {LARGE}), 'json-photo-string': (JSON, lambda: b'{"photos":["x"]}', {UNFIT}), 'json-photo-nothing': (JSON, lambda: b'{"photos":[{}]}', {UNFIT}), 'json-data-number': (JSON, lambda: b'{"photos":[{"data":5}]}', {UNFIT}), 'json-data-list': (JSON, lambda: b'{"photos":[{"data":[255,216]}]}', {UNFIT}), 'json-data-empty': (JSON, lambda: request(dict(data='')), {UNFIT}),
         'base64-bad-padding': (JSON, lambda: request(dict(data=b64(photo()).rstrip('=') + '===')), {UNFIT}), 'base64-url-alphabet': (JSON, lambda: request(dict(data='_-_-')), {UNFIT}), 'base64-garbage-inside': (JSON, lambda: request(dict(data=b64(photo())[:99] + '!' + b64(photo())[99:])), {UNFIT}), 'base64-stops-early': (JSON, lambda: request(dict(data='QUJD====' + b64(photo()))), {UNFIT}), 'base64-of-base64': (JSON, lambda: request(dict(data=b64(b64(photo()).encode()))), {KIND}),

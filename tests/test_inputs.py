@@ -134,3 +134,14 @@ def test_a_short_fuzz():
 def test_nothing_heavy_is_imported():
     code = 'import sys, mlproject.serving.inputs, mlproject.serving.fetching; print([m for m in ("torch", "pandas", "pyarrow", "mlflow", "scipy", "onnxruntime", "requests", "fastapi") if m in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env=os.environ).stdout.strip() == '[]'
+
+def test_what_is_told_about_the_photos_goes_along_whatever_the_form():
+    told = dict(locationID='cam-7', eventDate='2026-05-01T06:00Z', decimalLatitude='46.5', decimalLongitude='7.1', license='CC0', consent='yes')
+    body = b''.join(b'--b\r\ncontent-disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (n.encode(), v.encode()) for n, v in (told | dict(photo='x')).items()) + b'--b--\r\n'
+    form = read_request('multipart/form-data; boundary=b', body)
+    as_json = read_request('application/json', json.dumps(dict(photos=[dict(data='eA==')], **told | dict(decimalLatitude=46.5, decimalLongitude=7.1))).encode())
+    raw = read_request('image/jpeg', b'x', '&'.join(f'{n}={v}' for n, v in told.items()))
+    assert form.context == as_json.context == raw.context == told
+    for bad in (dict(decimalLatitude=91), dict(decimalLongitude='east'), dict(decimalLatitude=True), dict(license='x' * 201), dict(consent=3), dict(locationid='x')):
+        with pytest.raises(ServingError) as e: read_request('application/json', json.dumps(dict(photos=[dict(data='eA==')], **bad)).encode())
+        assert e.value.code in ('invalid', 'unknown_field') and e.value.field == next(iter(bad))

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Photo', 'UNKNOWN', 'FORMAT', 'VERSION', 'SUFFIXES', 'Preprocess', 'Prediction', 'make_signature', 'onnx_session',
-           'ExtendedModel', 'patch', 'read_about', 'pack', 'find_photos', 'predict_paths', 'format_predictions']
+           'network_session', 'ExtendedModel', 'patch', 'read_about', 'pack', 'find_photos', 'predict_paths',
+           'format_predictions']
 
 # %% ../../nbs/export/500_extended.ipynb #28989d8b
 import csv, io, json
@@ -18,6 +19,7 @@ import numpy as np
 
 from ..core import (Problem, cpus, digest, one_line, read_json, verify_folder, walk, write_atomic, write_folder,
                             write_json)
+from .runtimes import OpenVinoSession
 from ..metrics import softmax
 from ..photos import PhotoError, fit_photo, read_photo, to_input
 
@@ -98,6 +100,17 @@ def onnx_session(path: str | Path,   # an ONNX file
     except Exception as e:   # onnxruntime's own classes are not public
         raise Problem(f'{Path(path).name} is not an ONNX network that onnxruntime can load: {one_line(e, 200)}') from e
 
+def network_session(folder: Path,   # an extended model
+                    network: dict,  # `about['network']`; file, runtime and precision are there when `export.variants` chose them
+                    threads: int = 0,
+                    session: Callable = onnx_session
+                    ):              # with `run(outputs, feeds)`
+    "The session of the network that answers: float32 under onnxruntime unless another variant was chosen at export."
+    path, runtime = folder / network.get('file', 'model.onnx'), network.get('runtime', 'onnxruntime')
+    if runtime == 'onnxruntime': return session(path, threads)
+    if runtime == 'openvino': return OpenVinoSession(path, network.get('precision', 'float32'), threads)
+    raise Problem(f'{folder} asks for runtime {runtime!r}; allowed: onnxruntime, openvino')
+
 # %% ../../nbs/export/500_extended.ipynb #ebf54371
 class ExtendedModel:
     "Pre-processing, network and post-processing behind one class. Use `ExtendedModel.load`."
@@ -115,15 +128,20 @@ class ExtendedModel:
     @classmethod
     def load(cls, folder: str | Path,   # an extended model
              threads: int = 0,          # for decoding and for the network; 0: all cores
-             session: Callable = onnx_session   # (path, threads) -> what runs the network
+             session: Callable = onnx_session,  # (path, threads) -> what runs the network under onnxruntime
+             plain: bool = False        # the float32 network even if another variant was chosen at export
              ) -> 'ExtendedModel':
         "Load and verify. `Problem` for a folder that is incomplete, altered, or of another format version."
         folder = Path(folder)
-        manifest = verify_folder(folder, ['extended.json', 'model.onnx'])
+        manifest = verify_folder(folder, ['extended.json'])
         listed = digest([[f['name'], f['digest']] for f in manifest['files']])
         if listed != manifest['digest']: raise Problem(f'{folder}: the manifest is not the one that was written: make it again')
         about = read_about(folder)
-        return cls(about, session(folder / 'model.onnx', threads), threads or cpus(), folder, manifest['digest'])
+        network = {} if plain else about.get('network', {})
+        file = network.get('file', 'model.onnx')
+        if file not in [f['name'] for f in manifest['files']]: raise Problem(f'{folder} has no {file}: make it again')
+        verify_folder(folder, [file])
+        return cls(about, network_session(folder, network, threads, session), threads or cpus(), folder, manifest['digest'])
 
     def _repr_markdown_(self) -> str:
         p = self.preprocess

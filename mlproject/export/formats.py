@@ -159,7 +159,8 @@ def parity(model: ExtendedModel,
 def preprocess_of(config: dict      # config.json of a network folder
                   ) -> Preprocess:
     "How the photos of a trained network are prepared."
-    return Preprocess(config['image_size'], config['resize'], tuple(config['mean']), tuple(config['std']))
+    hint = config.get('min_side_hint') or None   # as its photos were judged; networks from before there was a hint: in full
+    return Preprocess(config['image_size'], config['resize'], tuple(config['mean']), tuple(config['std']), hint)
 
 def golden_photo(paths: list,       # photo files of the test split
                  rows               # `prediction_rows` of them, in the same order: columns right, confidence

@@ -83,7 +83,7 @@ async def answer(self: App, ask: Ask, request: inputs.Request, read_ms: float) -
     "Hand a request to the service; from here on it is the service that tells of it."
     route, timeout = text_of(ask.headers.get(b'x-route-key')), timeout_of(ask.headers.get(b'x-request-timeout-ms'))
     ask.reached = True
-    return await self.service.predict(request.photos, version=request.version, route_key=route[:256] if route else None, top_k=request.top_k, timeout_ms=timeout,
+    return await self.service.predict(request.photos, version=request.version, route_key=route[:256] if route else None, top_k=request.top_k, timeout_ms=timeout, context=request.context,
                                       request_id=ask.request_id, key_id=ask.key_id, trace=ask.trace, read_ms=read_ms)
 
 @patch

@@ -38,6 +38,7 @@ class Served:
     photos: Sequence[Incoming] = ()   # what was asked
     route_key: str | None = None
     top_k: int = 5
+    context: dict = field(default_factory=dict)   # what the client told about the photos: locationID, eventDate, …
 
 # %% ../../nbs/serving/635_service.ipynb #d440cc80
 Fetch = Callable[[Incoming], Awaitable[Incoming]]   # a photo's address -> its bytes, or its error
@@ -61,13 +62,14 @@ async def predict(self: Service, photos: Sequence[Incoming | bytes | np.ndarray]
                   top_k: int = 5,
                   timeout_ms: float | None = None,   # at most that of the service
                   request_id: str | None = None, door: str = 'rest', key_id: str | None = None, trace: Any = None,
+                  context: dict | None = None,       # what the client told about the photos
                   read_ms: float = 0.,               # what the door needed to read the request
                   ) -> Served:
     "Answer a request. Raises `ServingError` for a request that fails as a whole, and for one whose only photo fails."
     start = time.monotonic()
     photos = [p if isinstance(p, Incoming) else Incoming(f'photos[{i}]', p) for i, p in enumerate(photos)]
     served = Served(request_id or secrets.token_hex(16), door=door, key_id=key_id, trace=trace, photos=photos,
-                    sizes=[len(p.data) if p.data is not None else 0 for p in photos], route_key=route_key, top_k=top_k)
+                    sizes=[len(p.data) if p.data is not None else 0 for p in photos], route_key=route_key, top_k=top_k, context=context or {})
     self.in_flight += 1
     try: await self._answer(served, version, start, timeout_ms)
     except ServingError as e: served.error, served.outcome = e, e.code
@@ -196,7 +198,7 @@ async def _check(self: Service) -> bool:
     except (Problem, Draining) as e:
         fine = False
         log.error('not ready: %s', one_line(e) or 'draining')
-    self._ready = time.monotonic(), fine
+    self._ready = time.monotonic() if fine else -math.inf, fine   # a "no" is never remembered: asked too early it would fail the start
     return fine
 
 # %% ../../nbs/serving/635_service.ipynb #4afaacc5

@@ -61,7 +61,7 @@ def load_network(
     "Build the network again; `Problem` when the folder is incomplete, changed or damaged."
     folder = Path(folder)
     if verify_folder(folder).get('kind') != 'network': raise Problem(f'{folder} holds no network')
-    meta = read_json(folder / 'config.json')
+    meta = dict(min_side_hint=0) | read_json(folder / 'config.json')  # older ones were judged on photos decoded in full
     network = make_network(NetworkConfig(**{f.name: meta[f.name] for f in fields(NetworkConfig)}))
     tensors, _ = read_weights(folder / 'model.safetensors')
     head = f'{network.head_name}.'

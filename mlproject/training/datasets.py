@@ -64,6 +64,7 @@ class Shape:
     "In which form photos are cached: `side` for training, or `fit` = (size, resize) for judging."
     side: int = 0  # px, the shorter side at most
     fit: tuple[int, int] | None = None  # px
+    hint: int = 0  # px, with `fit`: see `min_side_hint` of `read_photo`; 0: decoded in full
 
     def __post_init__(self):
         if self.fit is None and self.side < 8: raise Problem(f'cache side {self.side} px must be at least 8')
@@ -74,7 +75,7 @@ def decode(
     shape: Shape,
 ) -> np.ndarray:  # (h, w, 3) uint8
     "A photo in the form in which it is cached."
-    if shape.fit: return fit_photo(read_photo(source), *shape.fit)
+    if shape.fit: return fit_photo(read_photo(source, min_side_hint=shape.hint or None), *shape.fit)
     rgb = read_photo(source, min_side_hint=shape.side)
     h, w = rgb.shape[:2]
     scale = shape.side / min(h, w)
@@ -171,7 +172,7 @@ def build_cache(
 ) -> PixelCache:
     "Open the cache of these photos, after making or finishing it; an unreadable photo is a `Problem` that names it."
     if not len(photos): raise Problem('no photos to train on or to judge by')
-    name = digest([digest('\n'.join(photos.digests)), [shape.side, shape.fit], sys.byteorder,
+    name = digest([digest('\n'.join(photos.digests)), [shape.side, shape.fit, shape.hint], sys.byteorder,
                    code.digest('mlproject.training.datasets.decode')])
     folder = Path(cache_dir).expanduser() / 'pixels' / name
     if (cache := _open(folder, len(photos), shape)) is not None: return cache
@@ -179,7 +180,7 @@ def build_cache(
     with locked(folder):
         (folder / 'manifest.json').unlink(missing_ok=True)
         size = _fill(folder, photos, shape, threads or cpus())
-        write_json(folder / 'manifest.json', dict(photos=len(photos), bytes=size, side=shape.side, fit=shape.fit))
+        write_json(folder / 'manifest.json', dict(photos=len(photos), bytes=size, side=shape.side, fit=shape.fit, hint=shape.hint))
     _prune(folder.parent, keep=folder)
     return _open(folder, len(photos), shape)
 

@@ -37,7 +37,7 @@ class Job:
 # %% ../../nbs/training/380_jobs.ipynb #7228a282
 def _caches(train: Photos, validation: Photos | None, recipe: Recipe, config: NetworkConfig, cache_dir: str | Path, threads: int) -> tuple:
     side = max(round(1.25 * (recipe.train_size or recipe.image_size)), config.resize)
-    judged = Shape(fit=(config.image_size, config.resize))
+    judged = Shape(fit=(config.image_size, config.resize), hint=config.min_side_hint)
     return (build_cache(train, Shape(side), cache_dir, threads),
             build_cache(validation, judged, cache_dir, threads) if validation is not None and len(validation) else None)
 

@@ -44,6 +44,7 @@ class NetworkConfig:
     classes: tuple[str, ...]  # species, in the order of the logits
     image_size: int = 64  # px, square, that it is judged and served at
     resize: int = 0  # px of the shorter side before the central crop; 0: 1.14 x image_size
+    min_side_hint: int = -1  # px of the shorter side down to which a JPEG may be decoded small; -1: resize; 0: always in full
     mean: tuple[float, ...] = (.485, .456, .406)  # of the 0..1 scale
     std: tuple[float, ...] = (.229, .224, .225)
 
@@ -53,6 +54,8 @@ class NetworkConfig:
         if not 8 <= self.image_size <= 1024: raise Problem(f'image_size {self.image_size} px must lie between 8 and 1024')
         if not self.resize: object.__setattr__(self, 'resize', round(self.image_size * 1.14))
         if self.resize < self.image_size: raise Problem(f'resize {self.resize} px must be at least image_size {self.image_size} px')
+        if self.min_side_hint == -1: object.__setattr__(self, 'min_side_hint', self.resize)
+        if 0 != self.min_side_hint < self.resize: raise Problem(f'min_side_hint {self.min_side_hint} px must be 0 or at least resize {self.resize} px')
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
             raise Problem(f'{len(set(self.classes))} different classes among {len(self.classes)}; at least 2, all different')
 
