@@ -90,6 +90,7 @@ def test_ports_and_addresses_that_cannot_be_had_are_one_line(server):
     with pytest.raises(Problem, match='no address of this machine'): listen('192.0.2.7', 0)
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_start_says_why(model, tmp_path):
     with pytest.raises(RuntimeError, match='status 2'): start(model, tmp_path, host='0.0.0.0')
     with pytest.raises(RuntimeError, match='status 2'): start(tmp_path, tmp_path)
@@ -149,6 +150,7 @@ def test_sigterm_loses_nothing(model, tmp_path):
     assert s.process.wait(30) == 0 and not lost
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(model, tmp_path):
     s = start(model, tmp_path)
     with socket.create_connection(('127.0.0.1', s.port)) as held:
@@ -161,6 +163,7 @@ def test_a_second_signal_ends_at_once(model, tmp_path):
         s.process.wait(10)
 
 
+@pytest.mark.slow
 def test_workers_end_when_their_supervisor_is_killed(model, tmp_path):
     s = start(model, tmp_path)
     pid, = until(s.workers)
@@ -181,6 +184,7 @@ def test_weights_and_versions_change_on_all_workers(two, tmp_path):
     until(lambda: two.ask('GET', '/v1/models/2')[0] == 404)
 
 
+@pytest.mark.slow
 def test_a_key_has_one_rate_over_all_workers(model, tmp_path):
     token, _ = create_key(tmp_path/'keys.json', 'one', rate=1, burst=4)
     s = start(model, tmp_path, workers=2)
