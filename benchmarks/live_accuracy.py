@@ -38,7 +38,7 @@ def cbpe(reference, y, windows):
     with tempfile.TemporaryDirectory() as folder:
         np.savez(f'{folder}/a.npz', reference=reference, y=y, traffic=np.concatenate(windows), chunk=len(windows[0]))
         Path(f'{folder}/b.py').write_text(CBPE)
-        r = subprocess.run([python, f'{folder}/b.py', f'{folder}/a.npz'], capture_output=True, text=True)
+        r = subprocess.run([python, f'{folder}/b.py', f'{folder}/a.npz'], capture_output=True, text=True, env=os.environ | dict(MPLBACKEND='agg', PYTHONPATH='', NML_DISABLE_USAGE_LOGGING='1'))
     if r.returncode: print(r.stderr[-1500:], file=sys.stderr); return None
     return json.loads(r.stdout.splitlines()[-1])
 
