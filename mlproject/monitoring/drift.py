@@ -143,9 +143,10 @@ class DriftReport:
     def as_dict(self) -> dict: return asdict(self) | dict(drifted=self.drifted)
 
     def _repr_markdown_(self) -> str:
-        rows = '\n'.join(f"| {f.name} | {'**drift**' if f.drifted else 'no'} | {f.adjusted:.2g} | {f.strongest[0].name if f.strongest else '—'} | "
-                         f"{f.strongest[0].statistic if f.strongest else 0:.3g} |" for f in self.families)
-        return f'{self.n:,} photos against {self.reference:,}; false alarms at most {self.alpha:.0%}\n\n| family | drift | p | strongest | statistic |\n|---|---|--:|---|--:|\n{rows}'
+        best = lambda f: f'{f.strongest[0].name} | {f.strongest[0].statistic:.3g}' if f.strongest else '— | —'
+        rows = '\n'.join(f"| {f.name} | {'**drift**' if f.drifted else 'no'} | {f.adjusted:.2g} | {best(f)} |" for f in self.families)
+        return (f'{self.n:,} photos against {self.reference:,}; false alarms at most {self.alpha:.0%}\n\n'
+                f'| family | drift | p | strongest | statistic |\n|---|---|--:|---|--:|\n{rows}')
 
 # %% ../../nbs/monitoring/710_drift.ipynb #a554b880
 def holm(p) -> np.ndarray:   # adjusted, same order
@@ -197,7 +198,8 @@ def detect(reference: Reference | Ready,   # a `Ready` one is faster when there 
            ) -> DriftReport:
     "Test a window of traffic against the reference."
     if not 0 < alpha < 1: raise Problem(f'alpha must be between 0 and 1, got {alpha}')
-    if unknown := [f for f in families if f not in FAMILIES]: raise Problem(f'no family {unknown[0]!r}; allowed: {", ".join(FAMILIES)}')
+    if unknown := [f for f in families if f not in FAMILIES]:
+        raise Problem(f'no family {unknown[0]!r}; allowed: {", ".join(FAMILIES)}')
     r = reference if isinstance(reference, Ready) else Ready(reference)
     found = [FAMILIES[f](r, window) if len(window) >= LEAST else (1., []) for f in families]
     adjusted = holm([p for p, _ in found])
