@@ -14,62 +14,60 @@ import shifted
 from common import publish
 from mlproject.evaluation.calibration import fit_temperature
 from mlproject.metrics import softmax, wilson
-from mlproject.monitoring.drift import Ready, detect, ks
+from mlproject.monitoring.drift import Ready, detect, ks_columns
 from mlproject.monitoring.reference import make_reference, see
 
 SIZES, REFERENCE = (10, 100, 1000, 10000), 1000
-RUNS = {10: 40, 100: 30, 1000: 10, 10000: 2}        # of each cell of the grid
+RUNS = {10: 40, 100: 30, 1000: 8, 10000: 2}        # of each cell of the grid
 NULL = {10: 1000, 100: 1000, 1000: 1000, 10000: 100}
 
 PEERS = """
 import sys, json, warnings, numpy as np, pandas as pd
 warnings.filterwarnings('ignore')
-z = np.load(sys.argv[1], allow_pickle=False); n, out = int(z['n']), {}
-ref, new, y_ref, y_new, e_ref, e_new = (z[k] for k in ('ref', 'new', 'pred_ref', 'pred_new', 'emb_ref', 'emb_new'))
-runs = len(new)//n
 import nannyml as nml
-names = [f'f{i}' for i in range(ref.shape[1])]
-frame = lambda x, y: pd.DataFrame(x, columns=names).assign(pred=pd.Categorical([f'c{v}' for v in y]))
-c = nml.UnivariateDriftCalculator(column_names=names + ['pred'], treat_as_categorical=['pred'], chunk_size=n, continuous_methods=['jensen_shannon'], categorical_methods=['jensen_shannon'])
-c.fit(frame(ref, y_ref)); got = c.calculate(frame(new, y_new)).to_df()
-alerts = got[[k for k in got.columns if k[-1] == 'alert']][(got[('chunk', 'chunk', 'period')] == 'analysis').to_numpy()]
-out['nannyml'] = alerts.any(axis=1).astype(int).tolist()[:runs]
-from frouros.detectors.data_drift import KSTest
-small, found = ref[:1000], []
-for r in range(runs):
-    w, p = new[r*n:(r + 1)*n], []
-    for j in range(ref.shape[1]):
-        d = KSTest(); d.fit(X=small[:, j]); p.append(d.compare(X=w[:, j])[0].p_value)
-    found.append(int(min(p)*len(p) <= .05))
-out['frouros KS'] = found
-if n <= 100:
-    from frouros.detectors.data_drift import MMD
-    from frouros.callbacks import PermutationTestDistanceBased
-    found = []
-    for r in range(min(runs, 20)):
-        d = MMD(callbacks=[PermutationTestDistanceBased(num_permutations=40, random_state=r, num_jobs=1, name='p')]); d.fit(X=e_ref[:200]); _, log = d.compare(X=e_new[r*n:(r + 1)*n])
-        found.append(int(log['p']['p_value'] <= .05))
-    out['frouros MMD'] = found
+from frouros.detectors.data_drift import KSTest, MMD
+from frouros.callbacks import PermutationTestDistanceBased
+z, out = np.load(sys.argv[1]), []
+for job in range(int(z['jobs'])):
+    n, ref, new, y_ref, y_new, e_ref, e_new = (z[f'{k}{job}'] for k in ('n', 'ref', 'new', 'pred_ref', 'pred_new', 'emb_ref', 'emb_new'))
+    n, found = int(n), {}
+    runs, names = len(new)//n, [f'f{i}' for i in range(ref.shape[1])]
+    frame = lambda x, y: pd.DataFrame(x, columns=names).assign(pred=pd.Categorical([f'c{v}' for v in y]))
+    c = nml.UnivariateDriftCalculator(column_names=names + ['pred'], treat_as_categorical=['pred'], chunk_size=n, continuous_methods=['jensen_shannon'], categorical_methods=['jensen_shannon'])
+    c.fit(frame(ref, y_ref)); got = c.calculate(frame(new, y_new)).to_df()
+    alerts = got[[k for k in got.columns if k[-1] == 'alert']][(got[('chunk', 'chunk', 'period')] == 'analysis').to_numpy()]
+    found['nannyml'] = alerts.any(axis=1).astype(int).tolist()[:runs]
+    windows = [new[r*n:(r + 1)*n] for r in range(runs)]
+    def least(w):
+        p = []
+        for j in range(ref.shape[1]):
+            d = KSTest(); d.fit(X=ref[:1000, j]); p.append(d.compare(X=w[:, j])[0].p_value)
+        return min(p)*len(p)
+    found['frouros KS'] = [int(least(w) <= .05) for w in windows]
+    found['frouros MMD'] = []
+    for r in range(len(e_new)//n):
+        d = MMD(callbacks=[PermutationTestDistanceBased(num_permutations=40, random_state=r, num_jobs=1, name='p')]); d.fit(X=e_ref); _, log = d.compare(X=e_new[r*n:(r + 1)*n])
+        found['frouros MMD'].append(int(log['p']['p_value'] <= .05))
+    out.append(found)
 print(json.dumps(out))
 """
 
-def peers(name, arrays, i, j, n, temperature):
-    "Alarms of nannyml and frouros for windows j (runs x n) of `arrays` against the photos i of the clean ones."
-    clean, new = arrays
-    python = os.environ.get('MLPROJECT_DRIFT_PEERS')
-    if not python: return {}
-    def features(a, at): return np.column_stack([*(v[at] for v in a['quality'].values()), softmax(a['logits'][at], temperature).max(1)])
-    with tempfile.TemporaryDirectory() as folder:
-        np.savez(f'{folder}/a.npz', n=n, ref=features(clean, i), new=features(new, j), pred_ref=clean['logits'][i].argmax(1), pred_new=new['logits'][j].argmax(1),
-                 emb_ref=clean['embedding'][i[:200]].astype(float), emb_new=new['embedding'][j[:20*n] if n <= 100 else j[:1]].astype(float))
-        Path(f'{folder}/b.py').write_text(PEERS)
-        r = subprocess.run([python, f'{folder}/b.py', f'{folder}/a.npz'], capture_output=True, text=True, env=os.environ | dict(MPLBACKEND='agg'))
-    if r.returncode: print(r.stderr[-800:], file=sys.stderr); return {}
-    return json.loads(r.stdout.splitlines()[-1])
+def start_peers(jobs, t):
+    "Start nannyml and frouros on jobs of (clean, new, photos of the reference, photos of the windows, n)."
+    python, folder = os.environ.get('MLPROJECT_DRIFT_PEERS'), tempfile.mkdtemp()
+    if not python: return None
+    def features(a, at): return np.column_stack([*(v[at] for v in a['quality'].values()), softmax(a['logits'][at], t).max(1)])
+    out = dict(jobs=len(jobs))
+    for k, (clean, new, i, j, n) in enumerate(jobs):
+        out |= {f'{name}{k}': v for name, v in dict(n=n, ref=features(clean, i), new=features(new, j), pred_ref=clean['logits'][i].argmax(1), pred_new=new['logits'][j].argmax(1),
+                emb_ref=clean['embedding'][i[:200]].astype(float), emb_new=new['embedding'][j[:(10 if n == 10 else 5)*n] if n <= 100 else j[:0]].astype(float)).items()}
+    np.savez(f'{folder}/a.npz', **out)
+    Path(f'{folder}/b.py').write_text(PEERS)
+    return subprocess.Popen([python, f'{folder}/b.py', f'{folder}/a.npz'], stdout=subprocess.PIPE, text=True, env=os.environ | dict(MPLBACKEND='agg', PYTHONPATH='', NML_DISABLE_USAGE_LOGGING='1'))
 
 def bbsd(old, new):
     "Univariate BBSDs: KS on every softmax output, Bonferroni."
-    return min(ks(o, c)[1] for o, c in zip(old, new.T))*new.shape[1] <= .05
+    return ks_columns(old, new)[1].min()*new.shape[1] <= .05
 
 def ready(clean, y, labels, t, i):
     r = Ready(make_reference(clean['logits'][i], clean['embedding'][i], y[i], labels, t, {k: v[i] for k, v in clean['quality'].items()}))
@@ -95,16 +93,22 @@ def main(name='survey', with_peers=True):
     clean, N = found['clean', 0], len(rows['y'])
     t = fit_temperature(clean['logits'], y)
     grid, rate, started = cells(y, found, rng, labels), {}, time.process_time()
+    jobs, asked = [], []
+    for n in (10, 100, 1000):
+        six = [(f'six {s}', ('six', clean, (w := np.where(y == s, 6., 1.))/w.sum())) for s in range(0, len(labels), len(labels)//3)]
+        for k, (cell, (strength, a, p)) in enumerate([('none', ('none', clean, np.full(N, 1/N))), *grid.items(), *six]):
+            if strength in ('weak', 'medium', 'strong') and k % 3 == 2 and 'turn' not in cell or n == 1000 and strength not in ('none', 'six', 'weak'): continue
+            jobs.append((clean, a, rng.integers(0, N, max(10*n, 1000)), rng.choice(N, (50 if strength == 'none' else 10)*n, p=p), n)); asked.append((strength, n))
+    peers = start_peers(jobs, t) if with_peers else None
     pool = [ready(clean, y, labels, t, rng.integers(0, N, REFERENCE)) for _ in range(30)]
     for cell, (strength, a, p) in grid.items():
         for n in SIZES:
             got = [decide(*pool[k % len(pool)], a, rng.choice(N, n, p=p), t)[:2] for k in range(RUNS[n])]
             rate.setdefault((strength, n), []).append(np.mean(got, 0))
     null = {n: [] for n in SIZES}
-    for run in range(1000):
+    for _ in range(200):
         r = ready(clean, y, labels, t, rng.integers(0, N, REFERENCE))
-        for n in SIZES:
-            if run < NULL[n]: null[n].append(decide(*r, clean, rng.integers(0, N, n), t))
+        for n in SIZES: null[n] += [decide(*r, clean, rng.integers(0, N, n), t) for _ in range(5 if len(null[n]) < NULL[n] else 0)]
     # one species six times commoner: every species in turn
     mix = {n: [] for n in SIZES[1:]}
     for k in range(300):
@@ -112,15 +116,10 @@ def main(name='survey', with_peers=True):
         w = np.where(y == rng.integers(0, len(labels)), 6., 1.)
         mix[n].append(decide(*pool[k % len(pool)], clean, rng.choice(N, n, p=w/w.sum()), t))
     peer = {}
-    if with_peers:
-        for n in (10, 100, 1000):
-            for cell, (strength, a, p) in [('none', ('none', clean, np.full(N, 1/N))), *[(c, g) for k, (c, g) in enumerate(grid.items()) if k % 4 in (0, 1)], *[(f'six {s}', ('six', clean, (w := np.where(y == s, 6., 1.))/w.sum())) for s in range(0, len(labels), len(labels)//3)]]:
-                if n == 1000 and strength in ('medium', 'strong'): continue
-                runs = 100 if strength == 'none' else 10
-                got = peers(name, (clean, a), rng.integers(0, N, max(10*n, 1000)), rng.choice(N, runs*n, p=p), n, t)
-                for k, v in got.items(): peer.setdefault((k, strength, n), []).extend(v)
+    for (strength, n), got in zip(asked, json.loads(peers.communicate()[0] or '[]') if peers else []):
+        for k, v in got.items(): peer.setdefault((k, strength, n), []).extend(v)
     table, names = [], ('nannyml', 'frouros KS', 'frouros MMD')
-    show = lambda k, s, n: f'{np.mean(peer[k, s, n]):.0%}' if (k, s, n) in peer else '—'
+    show = lambda k, s, n: f'{np.mean(peer[k, s, n]):.0%}' if peer.get((k, s, n)) else '—'
     for strength in ('weak', 'medium', 'strong', 'species'):
         for n in SIZES:
             ours, b = np.mean(rate[strength, n], 0)

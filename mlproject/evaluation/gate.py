@@ -64,9 +64,11 @@ class GateResult:
     def as_dict(self) -> dict: return asdict(self) | dict(reason=self.reason)
 
     def _repr_markdown_(self) -> str:
-        rows = '\n'.join(f"| {c.name} | {c.kind} | {'—' if c.champion is None else format(c.champion, '.3f')} | {c.candidate:.3f} | {c.low:+.3f} | {c.needed:+.3f} | "
+        old = lambda c: '—' if c.champion is None else f'{c.champion:.3f}'
+        rows = '\n'.join(f"| {c.name} | {c.kind} | {old(c)} | {c.candidate:.3f} | {c.low:+.3f} | {c.needed:+.3f} | "
                          f"{c.groups} | {'yes' if c.passed else '**no**'} |" for c in self.checks)
-        return f"**{'passed' if self.passed else 'failed'}**: {self.reason}\n\n| | asked | champion | candidate | lower bound | needed | groups | passed |\n|---|---|--:|--:|--:|--:|--:|---|\n{rows}"
+        return (f"**{'passed' if self.passed else 'failed'}**: {self.reason}\n\n"
+                f'| | asked | champion | candidate | lower bound | needed | groups | passed |\n|---|---|--:|--:|--:|--:|--:|---|\n{rows}')
 
 # %% ../../nbs/evaluation/420_gate.ipynb #b7f54628
 def _macro(f1: np.ndarray) -> np.ndarray:
@@ -75,7 +77,7 @@ def _macro(f1: np.ndarray) -> np.ndarray:
     with np.errstate(invalid='ignore'): return np.where(there, f1, 0).sum(-1) / np.where(there.any(-1), there.sum(-1), np.nan)
 
 def _bound(draws: np.ndarray, groups: int, level: float) -> float:
-    "Lower one-sided bound of resampled values, the first being the measured one: percentile or Student's t, whichever is lower; -inf when nothing is known."
+    "Lower one-sided bound of resampled values (the first is the measured one), percentile or t, whichever is lower; -inf when nothing is known."
     draws = draws[np.isfinite(draws)]
     if groups < 2 or not len(draws): return -math.inf
     value, rest = draws[0], draws[1:]
@@ -102,7 +104,8 @@ def gate(candidate: np.ndarray,          # (N, C) probabilities or logits on the
     new, old = candidate.argmax(1), None
     if champion is not None:
         champion, _ = check_probs(champion, y)
-        if champion.shape != candidate.shape: raise Problem(f'candidate {candidate.shape} and champion {champion.shape} differ: align the species first')
+        if champion.shape != candidate.shape:
+            raise Problem(f'candidate {candidate.shape} and champion {champion.shape} differ: align the species first')
         old = champion.argmax(1)
     ask = _Ask(new, old, y, groups, weights, len(labels), policy)
     checks = [ask(name='overall', margin=policy.margin)]
@@ -112,7 +115,8 @@ def gate(candidate: np.ndarray,          # (N, C) probabilities or logits on the
             values = np.array([str(v) for v in values])
             if len(values) != len(y): raise Problem(f'slice {column} has {len(values)} values for {len(y)} photos')
             checks += [ask(name=f'{column}={v}', mine=values == v, margin=policy.slice_margin) for v in sorted(set(values))]
-        if unknown := sorted(set(policy.better) - {c.name for c in checks}): raise Problem(f'asked to be better on {unknown[0]!r}; allowed: {", ".join(c.name for c in checks)}')
+        if unknown := sorted(set(policy.better) - {c.name for c in checks}):
+            raise Problem(f'asked to be better on {unknown[0]!r}; allowed: {", ".join(c.name for c in checks)}')
     return GateResult(all(c.passed for c in checks), tuple(checks), policy)
 
 # %% ../../nbs/evaluation/420_gate.ipynb #a56b6ff3

@@ -45,9 +45,11 @@ class Slices:
         return asdict(self) | dict(worst=w and asdict(w))
 
     def _repr_markdown_(self) -> str:
-        rows = '\n'.join(f"| {r.by} | {r.value} | {r.photos:,} | {r.groups:,} | {r.score:%}{' (few)' if r.small else ''} |" for r in self.rows)
+        rows = '\n'.join(f"| {r.by} | {r.value} | {r.photos:,} | {r.groups:,} | {r.score:%}{' (few)' if r.small else ''} |"
+                         for r in self.rows)
         gaps = '; '.join(f'gap by {k}: {v:%}' for k, v in self.gaps.items())
-        return f'{self.score}: {self.overall:%}. {gaps}\n\n| by | slice | photos | groups | {self.score} |\n|---|---|--:|--:|---|\n{rows}'
+        return (f'{self.score}: {self.overall:%}. {gaps}\n\n'
+                f'| by | slice | photos | groups | {self.score} |\n|---|---|--:|--:|---|\n{rows}')
 
 # %% ../../nbs/evaluation/410_slices.ipynb #accc76aa
 def slices(score: Callable,           # function(*arrays, weights=(R, N)) -> (R,)
@@ -68,7 +70,8 @@ def slices(score: Callable,           # function(*arrays, weights=(R, N)) -> (R,
         draws = {}
         for v in sorted(set(values)):
             mine, many = values == v, len(set(groups[values == v]))
-            with np.errstate(invalid='ignore', divide='ignore'): draws[v] = np.asarray(score(*(a[mine] for a in arrays), weights=weights[:, mine]))
+            with np.errstate(invalid='ignore', divide='ignore'):
+                draws[v] = np.asarray(score(*(a[mine] for a in arrays), weights=weights[:, mine]))
             rows.append(Slice(by, v, int(mine.sum()), many, _interval(draws[v], groups[mine]), many < least))
         big = np.array([draws[r.value] for r in rows if r.by == by and not r.small])
         if len(big) > 1:

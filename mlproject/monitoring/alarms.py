@@ -31,7 +31,8 @@ class AlarmPolicy:
     repeat_after: float = 86_400  # s after which an open alert is told again
 
     def __post_init__(self):
-        if not 0 <= self.base_rate <= self.watch_rate <= 1: raise Problem(f'0 <= base_rate <= watch_rate <= 1, got {self.base_rate} and {self.watch_rate}')
+        if not 0 <= self.base_rate <= self.watch_rate <= 1:
+            raise Problem(f'0 <= base_rate <= watch_rate <= 1, got {self.base_rate} and {self.watch_rate}')
         if self.calm_after < 1: raise Problem(f'calm_after must be at least 1, got {self.calm_after}')
 
 @dataclass(frozen=True)
@@ -71,17 +72,24 @@ class Step:
 
 # %% ../../nbs/monitoring/730_alarms.ipynb #ea1d6190
 def findings(drift: DriftReport | None = None, unlabelled: Unlabelled | None = None, harm: Harm | None = None,
-             live: Estimate | None = None, promised: float | None = None, policy: AlarmPolicy = AlarmPolicy(), further: dict | None = None
+             live: Estimate | None = None,     # of `performance.estimate`, at a level that allows for repeated looks, such as .999
+             promised: float | None = None,    # accuracy at export
+             policy: AlarmPolicy = AlarmPolicy(),
+             further: dict | None = None       # key -> message: 'capture.down', 'quality.unreadable', …
              ) -> dict[str, tuple[str, str]]:   # key -> (severity, message)
     "What is the matter now."
     out = {k: ('warning', one_line(m)) for k, m in (further or {}).items()}
     for f in drift.families if drift else ():
-        if f.drifted: out[f'drift.{f.name}'] = 'warning', f'{f.name} changed: {f.strongest[0].name}, p = {f.adjusted:.2g} over {drift.n:,} photos'
+        if not f.drifted: continue
+        out[f'drift.{f.name}'] = 'warning', f'{f.name} changed: {f.strongest[0].name}, p = {f.adjusted:.2g} over {drift.n:,} photos'
     least = None if promised is None else promised - policy.tolerance
-    if unlabelled and least is not None and unlabelled.spread == unlabelled.spread and unlabelled.value + 2 * unlabelled.spread < least:
+    if unlabelled and least is not None and unlabelled.value + 2 * unlabelled.spread < least:   # never true for a nan
         out['estimate'] = 'warning', f'accuracy looks like {unlabelled.value:.1%} without labels; {promised:.1%} was promised'
-    if live and least is not None and live.high < least: out['harm'] = 'critical', f'accuracy is {live:%}; {promised:.1%} was promised'
-    if harm and harm.alarm: out['harm'] = 'critical', f'{harm.n:,} audited photos show an accuracy below {harm.promised:.1%}: lately {harm.accuracy:%}'
+    if live and least is not None and live.high < least:
+        out['harm'] = 'critical', f'accuracy is {live:%}; {promised:.1%} was promised'
+    if harm and harm.alarm:
+        seen = f'{harm.n:,} audited photos show an accuracy below {harm.promised:.1%}'
+        out['harm'] = 'critical', f'{seen}: lately {harm.accuracy:%}'
     return out
 
 def step(state: AlarmState, found: dict, now: float, policy: AlarmPolicy = AlarmPolicy()) -> Step:
@@ -92,7 +100,8 @@ def step(state: AlarmState, found: dict, now: float, policy: AlarmPolicy = Alarm
         if old is None: a = Alert(key, severity, message, now, now, now)
         else:
             again = now - old.told >= policy.repeat_after
-            a = replace(old, severity=severity, message=message, last=now, count=old.count + 1, quiet=0, told=now if again else old.told, event='repeated')
+            a = replace(old, severity=severity, message=message, last=now, count=old.count + 1, quiet=0,
+                        told=now if again else old.told, event='repeated')
         kept.append(a)
         if old is None or a.told == now: tell.append(a)
     for a in open_.values():   # not found this time
@@ -105,7 +114,8 @@ def step(state: AlarmState, found: dict, now: float, policy: AlarmPolicy = Alarm
 
 def released(state: AlarmState, policy: AlarmPolicy = AlarmPolicy()) -> Step:
     "A new model serves: everything open is over, the alarm starts afresh."
-    return Step(AlarmState(audit_rate=policy.base_rate, windows=state.windows), tuple(replace(a, event='resolved') for a in state.alerts), False)
+    over = tuple(replace(a, event='resolved') for a in state.alerts)
+    return Step(AlarmState(audit_rate=policy.base_rate, windows=state.windows), over, False)
 
 # %% ../../nbs/monitoring/730_alarms.ipynb #67896a81
 _log = logging.getLogger('mlproject.alarms')
@@ -152,6 +162,7 @@ def deliver(alerts, sinks) -> list[str]:   # what could not be told, one line ea
     for a in alerts:
         for sink in sinks:
             try: sink(a)
-            except Exception as e: failed.append(one_line(f'{type(e).__name__}: {e}' if not isinstance(e, Problem) else e))   # whatever a sink of one's own may raise
+            except Exception as e:   # whatever a sink of one's own may raise
+                failed.append(one_line(e if isinstance(e, Problem) else f'{type(e).__name__}: {e}'))
     for line in failed: _log.error('%s', line)
     return failed

@@ -70,7 +70,8 @@ def remember(reference: Reference,
     "The reference with a line for each rehearsal: kind, intensity, signs, accuracy."
     look, y, rng, rows = signs(reference), np.asarray(y), np.random.default_rng(seed), []
     def add(kind, intensity, logits, truth):
-        rows.append(dict(kind=kind, intensity=float(intensity), signs=[float(v) for v in look(logits)], accuracy=float((logits.argmax(1) == truth).mean())))
+        rows.append(dict(kind=kind, intensity=float(intensity), signs=[float(v) for v in look(logits)],
+                         accuracy=float((logits.argmax(1) == truth).mean())))
     for (k, s), logits in said.items(): add(k, s, logits, y)
     names = list(said)
     for i in range(mixtures):
@@ -107,9 +108,11 @@ def left_out_error(rehearsals) -> float:
 def estimate_unlabelled(reference: Reference, logits) -> Unlabelled:
     "Accuracy of a window of traffic, from the answers alone."
     if not len(logits): return Unlabelled(math.nan, math.nan, 'atc', 0)
-    if len({r['kind'] for r in reference.rehearsals}) < 4: return Unlabelled(atc(reference, logits), math.nan, 'atc', len(logits))
-    s, a = np.array([r['signs'] for r in reference.rehearsals]), np.array([r['accuracy'] for r in reference.rehearsals])
-    return Unlabelled(float(_ridge(s, _logit(a))(signs(reference)(logits))), left_out_error(reference.rehearsals), 'rehearsed', len(logits))
+    rows = reference.rehearsals
+    if len({r['kind'] for r in rows}) < 4: return Unlabelled(atc(reference, logits), math.nan, 'atc', len(logits))
+    s, a = np.array([r['signs'] for r in rows]), np.array([r['accuracy'] for r in rows])
+    value = float(_ridge(s, _logit(a))(signs(reference)(logits)))
+    return Unlabelled(value, left_out_error(rows), 'rehearsed', len(logits))
 
 # %% ../../nbs/monitoring/720_performance.ipynb #b1885bb9
 def estimate(confidence: np.ndarray,    # (N,) of every photo of the window, audited or not

@@ -111,7 +111,8 @@ def see(reference: Reference, logits, embedding, quality: dict | None = None, bu
         raise Problem(f'{logits.shape[1]} logits, the reference has {len(reference.labels)} species')
     if len(embedding) and embedding.shape[1] != len(reference.coordinates.mean):
         raise Problem(f'embeddings of {embedding.shape[1]} numbers, the reference has {len(reference.coordinates.mean)}')
-    return Window(logits, reference.coordinates(embedding) if len(embedding) else np.zeros((0, reference.window.embedding.shape[1])), quality)
+    if not len(embedding): return Window(logits, np.zeros((0, reference.window.embedding.shape[1])), quality)
+    return Window(logits, reference.coordinates(embedding), quality)
 
 # %% ../../nbs/monitoring/700_reference.ipynb #ef279cb4
 FORMAT, VERSION, NAME = 'mlproject.reference', 1, 'reference.safetensors'
@@ -123,8 +124,8 @@ def write_reference(path: str | Path,    # a folder, or the file itself
     w, c = reference.window, reference.coordinates
     arrays = dict(logits=w.logits, embedding=w.embedding, right=reference.right.astype(np.uint8), mean=c.mean, basis=c.basis)
     arrays |= {f'quality.{k}': v.astype(np.float32) for k, v in w.quality.items()}
-    about = dict(format=FORMAT, version=VERSION, labels=list(reference.labels), temperature=reference.temperature, photos=reference.photos,
-                 accuracy=reference.accuracy, model=reference.model, rehearsals=list(reference.rehearsals))
+    about = dict(format=FORMAT, version=VERSION, labels=list(reference.labels), temperature=reference.temperature,
+                 photos=reference.photos, accuracy=reference.accuracy, model=reference.model, rehearsals=list(reference.rehearsals))
     path = Path(path)
     return write_atomic(path / NAME if path.is_dir() else path,
                         save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {'about': json.dumps(about, sort_keys=True)}))
@@ -139,7 +140,8 @@ def read_reference(path: str | Path) -> Reference:
             about, arrays = json.loads((f.metadata() or {}).get('about', '{}')), {k: f.get_tensor(k) for k in f.keys()}
     except (SafetensorError, ValueError) as e: raise Problem(f'{path} is damaged: {e}') from e
     if about.get('format') != FORMAT: raise Problem(f'{path} is not a reference')
-    if about.get('version') != VERSION: raise Problem(f'{path} has version {about.get("version")}; this mlproject reads {VERSION}')
+    if about.get('version') != VERSION:
+        raise Problem(f'{path} has version {about.get("version")}; this mlproject reads {VERSION}')
     quality = {k.removeprefix('quality.'): v.astype(float) for k, v in arrays.items() if k.startswith('quality.')}
     return Reference(tuple(about['labels']), about['temperature'], Coordinates(arrays['mean'], arrays['basis']),
                      Window(arrays['logits'], arrays['embedding'], quality), arrays['right'].astype(bool), about['photos'],

@@ -46,7 +46,8 @@ def spoil(pixels: np.ndarray,      # (N, S, S, 3) uint8
     "Photos spoiled in one way."
     if kind not in SPOILINGS: raise Problem(f'no spoiling {kind!r}; allowed: {", ".join(SPOILINGS)}')
     if not 0 <= intensity <= 1: raise Problem(f'intensity must be from 0 to 1, got {intensity}')
-    if pixels.ndim != 4 or pixels.dtype != np.uint8: raise Problem(f'pixels must be (N, S, S, 3) uint8, got {pixels.shape} {pixels.dtype}')
+    if pixels.ndim != 4 or pixels.dtype != np.uint8:
+        raise Problem(f'pixels must be (N, S, S, 3) uint8, got {pixels.shape} {pixels.dtype}')
     if intensity == 0 or not len(pixels): return pixels.copy()
     made = SPOILINGS[kind](pixels.astype(np.float32), intensity, np.random.default_rng(seed))
     return np.clip(made + .5, 0, 255).astype(np.uint8)
