@@ -110,11 +110,13 @@ def serving(server: Server, folder: Path, home: Path, limit: float = 90.):
             except psutil.Error: pass
         child.wait()
 
-def load(server: Server, port: int, home: Path, connections: int, seconds: float) -> dict:
+def load(server: Server, port: int, home: Path, connections: int, seconds: float,
+         rate: float = 0.   # requests/s that are tried, over all connections; 0: as many as are answered
+         ) -> dict:
     "One run of wrk."
     key = (home / 'key').read_text().strip() if server.key and (home / 'key').exists() else '-'
     made = subprocess.run(['wrk', '-t1', f'-c{connections}', f'-d{seconds:g}s', '--timeout', '10s', '-s', str(HERE / 'post.lua'),
-                           f'http://127.0.0.1:{port}', '--', server.path, str(home / 'jpegs'), '32', key], capture_output=True, text=True)
+                           f'http://127.0.0.1:{port}', '--', server.path, str(home / 'jpegs'), '32', key, f'{connections / rate * 1e3 if rate else 0:.0f}'], capture_output=True, text=True)
     if 'JSON ' not in made.stdout: sys.exit(f'wrk failed: {made.stdout} {made.stderr}')
     return json.loads(made.stdout.split('JSON ')[1])
 

@@ -328,6 +328,7 @@ def photo_exif(source: bytes | str | Path,  # a photo, or its path
 def fit_photo(rgb: np.ndarray,            # (H, W, 3) uint8
               size: int,                  # px, side of the square
               resize: int | None = None,  # px, shorter side before cropping; default round(size * 1.14)
+              quick: bool = False,        # reduce by less than a third with bilinear weights, at a tenth of the cost of averaging areas
               ) -> np.ndarray:            # (size, size, 3) uint8
     "Shorter side to `resize`, then the central square."
     resize = round(size * 1.14) if resize is None else resize
@@ -336,7 +337,7 @@ def fit_photo(rgb: np.ndarray,            # (H, W, 3) uint8
     h, w = rgb.shape[:2]
     scale = resize / min(h, w)
     shape = max(resize, round(w * scale)), max(resize, round(h * scale))
-    if scale != 1: rgb = cv2.resize(rgb, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    if scale != 1: rgb = cv2.resize(rgb, shape, interpolation=cv2.INTER_AREA if scale < (2 / 3 if quick else 1) else cv2.INTER_LINEAR)
     return np.ascontiguousarray(_center(rgb, size, size))
 
 

@@ -2,7 +2,8 @@
 import json, sys, time
 
 import uvicorn
-from mlproject.serving.engine import Engine, load_model
+from mlproject.serving.engine import Engine
+from mlproject.serving.sessions import load_model
 from mlproject.serving.inputs import Limits, read_request
 
 def application(engine: Engine, limits: Limits = Limits()):

@@ -1,9 +1,11 @@
--- wrk: the same photos over and over as multipart uploads. Arguments: path, folder of JPEGs, number, key ('-': none)
-local requests, at = {}, 0
+-- wrk: the same photos over and over as multipart uploads. Arguments: path, folder of JPEGs, number, key ('-': none), pause of a connection after each answer in ms
+local requests, at, pause = {}, 0, 0
 function init(args)
   local boundary = 'wrk0boundary'
   local headers = {['Content-Type'] = 'multipart/form-data; boundary=' .. boundary}
   if args[4] ~= '-' then headers['Authorization'] = 'Bearer ' .. args[4] end
+  pause = tonumber(args[5] or '0')
+  if pause > 0 then delay = function() return pause end end
   for i = 0, tonumber(args[3]) - 1 do
     local file = assert(io.open(string.format('%s/%03d.jpg', args[2], i), 'rb'))
     local body = '--' .. boundary .. '\r\nContent-Disposition: form-data; name="photos"; filename="a.jpg"\r\n' ..

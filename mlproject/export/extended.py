@@ -33,17 +33,21 @@ class Preprocess:
     resize: int                        # px, shorter side before cropping
     mean: tuple[float, float, float]   # of the 0..1 scale
     std: tuple[float, float, float]
-    min_side_hint: int | None = None   # px, see `read_photo`: JPEGs may be decoded at a fraction of their size
+    min_side_hint: int | None = None   # px, see `read_photo`: JPEGs may be decoded at a fraction of their size, and fitted the quick way
 
     def pixels(self, photo: Photo) -> np.ndarray:   # (S, S, 3) uint8
         "Decoded and fitted. Raises `PhotoError` and nothing else for whatever it is given."
         if isinstance(photo, (str, Path, bytes, bytearray, memoryview)):
-            return fit_photo(read_photo(photo, min_side_hint=self.min_side_hint), self.size, self.resize)
+            return self.fit(read_photo(photo, min_side_hint=self.min_side_hint))
         if not isinstance(photo, np.ndarray):
             raise PhotoError('unsupported_format', f'{type(photo).__name__}; allowed: a path, bytes, or an array')
         if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
             raise PhotoError('unsupported_format', f'array {photo.shape} {photo.dtype}; allowed: (H, W, 3) uint8')
-        return fit_photo(photo, self.size, self.resize)
+        return self.fit(photo)
+
+    def fit(self, rgb: np.ndarray) -> np.ndarray:   # (H, W, 3) -> (S, S, 3) uint8
+        "A decoded photo as the network sees it."
+        return fit_photo(rgb, self.size, self.resize, quick=bool(self.min_side_hint))
 
     def tensor(self, pixels: np.ndarray) -> np.ndarray:
         "(N, S, S, 3) uint8 -> (N, 3, S, S) float32."

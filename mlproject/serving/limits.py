@@ -14,7 +14,7 @@ import simplejpeg
 
 from ..core import Problem
 from ..export.extended import Preprocess
-from ..photos import PhotoError, fit_photo, jpeg_parts, read_photo, sniff
+from ..photos import PhotoError, jpeg_parts, read_photo, sniff
 
 # %% ../../nbs/serving/605_limits.ipynb #76c9f13e
 MIB = 2**20
@@ -177,5 +177,4 @@ def pixels(
         hint, most = None, limits.other_pixels
         try: _CHECKS.get(kind, len)(data)
         except (struct.error, IndexError): raise PhotoError('truncated', f'{kind.upper()} ends inside its header') from None
-    rgb = read_photo(data, max_pixels=most, min_side=limits.side, min_side_hint=hint)
-    return fit_photo(rgb, preprocess.size, preprocess.resize)
+    return preprocess.fit(read_photo(data, max_pixels=most, min_side=limits.side, min_side_hint=hint))

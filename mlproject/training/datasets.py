@@ -75,7 +75,7 @@ def decode(
     shape: Shape,
 ) -> np.ndarray:  # (h, w, 3) uint8
     "A photo in the form in which it is cached."
-    if shape.fit: return fit_photo(read_photo(source, min_side_hint=shape.hint or None), *shape.fit)
+    if shape.fit: return fit_photo(read_photo(source, min_side_hint=shape.hint or None), *shape.fit, quick=bool(shape.hint))
     rgb = read_photo(source, min_side_hint=shape.side)
     h, w = rgb.shape[:2]
     scale = shape.side / min(h, w)
