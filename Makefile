@@ -119,6 +119,35 @@ bench-curation: export  ## the nine steps over ROWS documents of 1 KB: records/s
 	@$(BIN)/python benchmarks/curation.py $(ROWS) --publish
 	@$(BIN)/python benchmarks/curation.py $(ROWS) --steps all --publish
 
+# the server: speed beside its peers, behaviour past its limits (a quiet machine; `wrk` from your distribution)
+PEERS ?= /tmp/mlproject-peers
+.PHONY: bench-serving bench-overload bench-engine bench-batch bench-hostile bench-drift fuzz serve lock-serve proto
+serve: export  ## answer photos over HTTP with the newest model
+	@$(BIN)/mlproject serve $(ARGS)
+bench-serving: export  ## requests/s and CPU-ms beside LitServe, BentoML and FastAPI + torch
+	@$(BIN)/python benchmarks/serving.py $(ARGS)
+bench-overload: export  ## three times too much load, killed workers, SIGTERM, slow and huge requests
+	@$(BIN)/python benchmarks/overload.py $(ARGS)
+bench-engine: export
+	@$(BIN)/python benchmarks/engine.py --publish $(ARGS)
+bench-batch: export
+	@$(BIN)/python benchmarks/batch.py $(ARGS)
+bench-hostile: export
+	@$(BIN)/python benchmarks/hostile_inputs.py $(ARGS)
+bench-drift: export  ## drift, live accuracy and canary decisions, on simulated traffic
+	@$(BIN)/python benchmarks/drift_grid.py $(ARGS)
+	@$(BIN)/python benchmarks/live_accuracy.py $(ARGS)
+	@$(BIN)/python benchmarks/promotion.py $(ARGS)
+# minutes of hostile requests: mutated photos and forms, and what the OpenAPI document allows
+fuzz: export  ## several minutes of hostile requests
+	@$(BIN)/python tests/fuzz_inputs.py --seconds 180
+	@MLPROJECT_FUZZ=200 $(BIN)/python -m pytest -m slow tests/test_app.py -k schemathesis
+
+proto:
+	@$(BIN)/python -m grpc_tools.protoc -Imlproject/serving --descriptor_set_out=mlproject/serving/inference.binpb mlproject/serving/inference.proto
+lock-serve: $(READY)  ## requirements-serve.lock: what the container installs
+	@$(BIN)/python deploy/lock.py
+
 TORCH_PACKAGES := ^(torch|torchvision|triton|nvidia-[a-z0-9-]*|cuda-[a-z]*)==
 lock: $(READY)  ## upgrade within pyproject.toml's bounds and write the lock files again
 	@$(BIN)/python -m pip install -q --upgrade --upgrade-strategy eager -e .[dev]
