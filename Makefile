@@ -120,7 +120,6 @@ bench-curation: export  ## the nine steps over ROWS documents of 1 KB: records/s
 	@$(BIN)/python benchmarks/curation.py $(ROWS) --steps all --publish
 
 # the server: speed beside its peers, behaviour past its limits (a quiet machine; `wrk` from your distribution)
-PEERS ?= /tmp/mlproject-peers
 .PHONY: bench-serving bench-overload bench-engine bench-batch bench-hostile bench-drift fuzz serve lock-serve proto
 serve: export  ## answer photos over HTTP with the newest model
 	@$(BIN)/mlproject serve $(ARGS)
@@ -141,9 +140,9 @@ bench-drift: export  ## drift, live accuracy and canary decisions, on simulated 
 # minutes of hostile requests: mutated photos and forms, and what the OpenAPI document allows
 fuzz: export  ## several minutes of hostile requests
 	@$(BIN)/python tests/fuzz_inputs.py --seconds 180
-	@MLPROJECT_FUZZ=200 $(BIN)/python -m pytest -m slow tests/test_app.py -k schemathesis
+	@FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -m slow tests/test_app.py -k generated_requests
 
-proto:
+proto:  ## the messages of gRPC from their definition
 	@$(BIN)/python -m grpc_tools.protoc -Imlproject/serving --descriptor_set_out=mlproject/serving/inference.binpb mlproject/serving/inference.proto
 lock-serve: $(READY)  ## requirements-serve.lock: what the container installs
 	@$(BIN)/python deploy/lock.py

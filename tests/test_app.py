@@ -193,7 +193,7 @@ def test_generated_requests_find_no_answer_that_is_not_documented(tmp_path):
         operations = [o.ok() for o in schema.get_all_operations()]
         assert len(operations) >= 8
         for operation in operations:
-            @settings(max_examples=20, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None)
+            @settings(max_examples=int(os.environ.get('FUZZ_EXAMPLES', 20)), deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None)
             @given(case=operation.as_strategy())
             def run(case):
                 r = case.call(base_url=f'http://127.0.0.1:{server.port}', timeout=20)
