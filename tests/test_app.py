@@ -1,5 +1,5 @@
 "The application in this process: every route, every kind of error, and the promise of its OpenAPI document."
-import asyncio, base64, json
+import asyncio, base64, json, os
 
 import httpx
 import pytest
