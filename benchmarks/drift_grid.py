@@ -130,6 +130,6 @@ def main(name='survey', with_peers=True):
         table.append({'change': 'none: false alarms', 'photos': f'{n:,}', 'mlproject': f'{wilson(float(sum(g[0] for g in got)), len(got)):%}', 'univariate BBSDs': f'{wilson(float(sum(g[1] for g in got)), len(got)):%}'} | {k: show(k, 'none', n) for k in names})
     table += [{'change': w, 'photos': 'any', **{k: v for k in ('mlproject', 'univariate BBSDs', *names)}} for w, v in (('always alarmed: found and false', '100%'), ('never alarmed: found and false', '0%'))]
     publish(f'drift_grid_{name}', f'Share of windows in which drift is found, reference of {REFERENCE:,} photos, false alarms meant to be at most 5 %', table,
-            f'{time.process_time() - started:.0f} CPU seconds. nannyml: univariate Jensen–Shannon on quality figures, confidence and prediction, alarm when any column leaves its threshold; frouros: KS on the same columns, Bonferroni, and MMD on the embeddings with 40 permutations (up to 100 photos).')
+            f'{time.process_time() - started:.0f} CPU seconds. ' + ('' if peer else "The peers' columns are not filled in this run. ") + 'nannyml: univariate Jensen–Shannon on quality figures, confidence and prediction, alarm when any column leaves its threshold; frouros: KS on the same columns, Bonferroni, and MMD on the embeddings with 40 permutations (up to 100 photos).')
 
 if __name__ == '__main__': main(*sys.argv[1:])
