@@ -134,6 +134,7 @@ bench-batch: export
 bench-hostile: export
 	@$(BIN)/python benchmarks/hostile_inputs.py $(ARGS)
 bench-drift: export  ## drift, live accuracy and canary decisions, on simulated traffic
+	@$(BIN)/python benchmarks/shifted.py $(ARGS)
 	@$(BIN)/python benchmarks/drift_grid.py $(ARGS)
 	@$(BIN)/python benchmarks/live_accuracy.py $(ARGS)
 	@$(BIN)/python benchmarks/promotion.py $(ARGS)
