@@ -106,6 +106,7 @@ SCRIPT_bench-enrichment := enrichment
 SCRIPT_bench-annotators := annotators
 SCRIPT_bench-tokens := tokens
 SCRIPT_bench-photos := photos
+SCRIPT_bench-datatrove := datatrove_chain
 SCRIPT_bench-near-duplicates := near_duplicates
 DATA_BENCHES := bench-load bench-photos bench-text bench-pii bench-names bench-formats bench-enrichment bench-annotators bench-tokens bench-near-duplicates
 .PHONY: $(DATA_BENCHES)

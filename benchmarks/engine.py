@@ -6,7 +6,7 @@ The ceiling is decoding and network alone: one thread a core, batches of four, n
 callers of an event loop, one photo a request. CPU-ms count the whole process (callers too). Rounds are interleaved; the table
 has medians. Without --model, mobilenet_v3_small at 160 px with random weights (100 classes) is exported first.
 """
-import argparse, asyncio, multiprocessing, statistics, tempfile, threading, time
+import argparse, asyncio, copy, multiprocessing, statistics, tempfile, threading, time
 from pathlib import Path
 
 import cv2
@@ -77,6 +77,19 @@ def closed(model, data: list[bytes], seconds: float, callers: int) -> dict:
     p50, p99 = np.percentile(took, [50, 99])*1000
     return found | dict(p50=p50, p99=p99, batch=s['photos']/s['batches'])
 
+def own_work(model, callers: int = 16, each: int = 200) -> float:
+    "CPU-ms a photo of queue, batches and answers, with decoding and network taken out."
+    still, logits, embedding = copy.copy(model), np.zeros((4, len(model.labels)), np.float32), np.zeros((4, 8), np.float32)
+    still.run = lambda pixels, batch: (logits[:batch], embedding[:batch])
+    pixels = np.zeros((model.preprocess.size,)*2 + (3,), np.uint8)
+    engine = Engine(still, EngineConfig(queue_ms=600_000., queue=10_000), lambda data: pixels)
+    async def caller():
+        for _ in range(each): await engine.answer(b'', time.monotonic() + 60)
+    async def all_callers(): await asyncio.gather(*(caller() for _ in range(callers)))
+    found = timed(lambda: asyncio.run(all_callers()), lambda: callers*each)
+    engine.close()
+    return found['cpu']
+
 def overload(model, data: list[bytes], seconds: float, rate: float) -> dict:
     "Photos arrive at `rate`, whatever becomes of them."
     deadline_ms, counts, took, me = 1000., dict(answered=0, refused=0, late=0), [], psutil.Process()
@@ -132,6 +145,7 @@ def main():
              'p50 ms': f'{m["p50"]:.1f}' if 'p50' in m else '', 'p99 ms': f'{m["p99"]:.1f}' if 'p99' in m else '',
              'photos a batch': f'{m["batch"]:.1f}' if 'batch' in m else '4'} for name, m in median.items()]
     note = f'{len(data)} JPEGs of 500 x 375, {sum(map(len, data))/len(data)/1000:.0f} KB on average; medians of {a.rounds} interleaved rounds of {a.seconds:g} s.'
+    note += f' Queue, batches and answers alone: {own_work(model):.3f} CPU-ms a photo.'
     if a.overload:
         peak = median['engine, 64 callers']['rate']
         o = overload(model, data, a.overload, 3*peak)

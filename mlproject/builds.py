@@ -330,6 +330,7 @@ def guard(
     kind: str = 'serial',  # or 'parallel'
     processes: int | None = None,  # of a parallel build; one for each core by default
     limits: dict[str, list] | None = None,  # {parameter: [smallest, largest]}
+    **policies: Any,  # sections of `env.yaml` that no task takes, such as `retraining`: checked where they are used
 ) -> Executor:
     "The executor of the pipeline, after the pipeline has been checked. Errors are one line."
     correct_ploomber()

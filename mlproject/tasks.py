@@ -52,17 +52,19 @@ def curate(product, upstream, min_side: int, near_threshold: int, burst_seconds:
     left = made.rejects()
     rejects = pa.concat_tables([left.filter(pc.not_equal(left['step'], 'ingest')), last.rejects])
     outcome = account(raw.records.num_rows, Outcome(last.records, rejects, made.merged(), made.counts() | last.counts), 'curate')
-    save_step(folder_of(product), outcome, kind='curated', photo_root=raw.photo_root, looks=looks)
+    root = raw.photo_root if config.media.copies == 'none' else made.photo_root
+    save_step(folder_of(product), outcome, kind='curated', photo_root=root, looks=looks)
 
 # %% ../nbs/900_tasks.ipynb #c010037c
-def split(product, upstream, validation: float, test: float, honour_given: bool, seed: int, code):
-    "Curated records -> which one is for training, validation, test; groups stay together."
+def split(product, upstream, validation: float, test: float, honour_given: bool, previous: str, seed: int, code):
+    "Curated records -> which one is for training, validation, test; groups stay together, and held-out photos of an earlier run held out."
     from mlproject.data.examples import with_groups
     from mlproject.data.records import load_step, save_step
     from mlproject.data.splits import assign_splits
     curated = load_step(folder_of(upstream['curate']))
     table = with_groups(curated.records, curated.table('looks'))
-    outcome = assign_splits(table, fractions=dict(validation=validation, test=test), honour_given=honour_given, seed=seed)
+    outcome = assign_splits(table, fractions=dict(validation=validation, test=test), honour_given=honour_given, seed=seed,
+                            previous=None if previous == 'auto' else load_step(Path(previous)).records)
     save_step(folder_of(product), outcome, kind='splits', photo_root=curated.photo_root)
 
 # %% ../nbs/900_tasks.ipynb #ab6f3734

@@ -1,5 +1,5 @@
 """What several tests share: a tiny build of the real pipeline, a copy of the repository, and where the real photos are."""
-import contextlib, io, os, shutil, subprocess, sys
+import contextlib, io, os, secrets, shutil, socket, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +50,38 @@ def copy_repository(to: Path) -> Path:
 def environment(folder: Path) -> dict:
     "Variables for commands run in a copy: its package, this Python's programs."
     return os.environ | QUIET | dict(PYTHONPATH=str(folder), PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+@pytest.fixture(scope='session')
+def postgres(tmp_path_factory):
+    "A PostgreSQL of our own on a free port: its URL."
+    found = sorted(Path('/usr/lib/postgresql').glob('*/bin')) if not shutil.which('initdb') else [Path(shutil.which('initdb')).parent]
+    if not found: pytest.skip('PostgreSQL is not installed')
+    pytest.importorskip('psycopg')
+    base = Path('/tmp') / f'mlproject-pg-{os.getpid()}'
+    base.mkdir(mode=0o777)
+    user = []
+    if os.geteuid() == 0:
+        if subprocess.run(['id', 'postgres'], capture_output=True).returncode: pytest.skip('root cannot run PostgreSQL and there is no user postgres')
+        shutil.chown(base, 'postgres')
+        user = [shutil.which('runuser', path=os.environ.get('PATH', '') + ':/usr/sbin:/sbin'), '-u', 'postgres', '--']
+        if not user[0]: pytest.skip('root cannot run PostgreSQL and there is no runuser')
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    run = lambda *words: subprocess.run([*user, *map(str, words)], check=True, capture_output=True, cwd='/')
+    try:
+        run(found[-1] / 'initdb', '-D', base / 'data', '-U', 'field', '--auth=trust', '--no-sync')
+        run(found[-1] / 'pg_ctl', '-D', base / 'data', '-w', '-l', base / 'log', '-o', f'-p {port} -c listen_addresses=127.0.0.1 -k {base} -c fsync=off', 'start')
+        yield f'postgresql://field:secret@127.0.0.1:{port}/postgres'
+    finally:
+        subprocess.run([*user, str(found[-1] / 'pg_ctl'), '-D', str(base / 'data'), '-m', 'immediate', 'stop'], capture_output=True, cwd='/')
+        shutil.rmtree(base, ignore_errors=True)
+
+@pytest.fixture(params=['sqlite', 'postgresql'])
+def state_url(request, tmp_path):
+    "An empty database of each kind."
+    if request.param == 'sqlite': return f'sqlite:///{tmp_path}/state.db'
+    import psycopg
+    server, name = request.getfixturevalue('postgres'), f'state_{secrets.token_hex(4)}'
+    with psycopg.connect(server, autocommit=True) as c: c.execute(f'create database {name}')
+    return server.rpartition('/')[0] + '/' + name

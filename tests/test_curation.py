@@ -197,3 +197,120 @@ def test_ray_makes_the_same(sources, tmp_path):
         p = start(tmp_path, tmp_path/out, sources, ray)
         assert p.wait() == 0, p.stderr.read()
     assert files(tmp_path/'local') == files(tmp_path/'ray')
+
+def splits_of_tokens(made):
+    from mlproject.data.packing import TokenSet
+    sets = {s: TokenSet(made.folder/'tokens', s) for s in ('train', 'validation', 'test')}
+    return {t.document(i).occurrenceID: s for s, t in sets.items() for i in range(t.documents())}
+
+def test_tokens_have_splits_that_stay_as_data_grow_and_keep_what_was_given(tmp_path):
+    from mlproject.data.splits import draw, place
+    first, held = rows(200), rows(20, 900, givenSplit='test')
+    source = write(tmp_path/'a.jsonl', first)
+    made = splits_of_tokens(curate([source], tmp_path/'out', LOCAL, workers=1))
+    assert made == {r['occurrenceID']: place(draw(r['occurrenceID']), dict(validation=.15, test=.15)) for r in first} and set(made.values()) == {'train', 'validation', 'test'}
+    grown = splits_of_tokens(curate([source, write(tmp_path/'b.jsonl', rows(100, 5000))], tmp_path/'out', LOCAL, workers=1))
+    assert len(grown) == 300 and made.items() <= grown.items()
+    given = splits_of_tokens(curate([source, write(tmp_path/'c.jsonl', held)], tmp_path/'given', LOCAL, workers=1))
+    assert {i for i, s in given.items() if s == 'test'} == {r['occurrenceID'] for r in held}  # the source has a test: no other is taken
+
+def test_versions_of_a_text_that_stay_for_their_photos_are_in_one_split():
+    from mlproject.data.together import SplitsConfig, policy_of, splits_of, together
+    ids = [f'i{k:03d}' for k in range(300)]
+    ties = [pa.table({'a': ids[k:k + 5], 'b': [ids[k]] * 5}) for k in range(0, 300, 5)]
+    records = records_table(dict(occurrenceID=i, givenSplit='test' if k % 50 == 3 else None) for k, i in enumerate(ids))
+    company = together(ties, records.select(['occurrenceID', 'givenSplit']))
+    split = splits_of(records, company, policy_of(SplitsConfig(), {None, 'test'}))['split'].to_pylist()
+    groups = [set(split[k:k + 5]) for k in range(0, 300, 5)]
+    assert all(len(g) == 1 for g in groups) and [k for k, g in enumerate(groups) if g == {'test'}] == list(range(0, 60, 10))
+
+def test_texts_are_drawn_as_photos_are():
+    from mlproject.data.splits import assign_splits
+    from mlproject.data.together import TOGETHER, SplitsConfig, policy_of, splits_of
+    photos = records_table(dict(r, scientificName=f'Species {k % 2}') for k, r in enumerate(rows(400)))
+    drawn = assign_splits(photos.append_column('group', pa.nulls(400, pa.string()))).records
+    assert drawn['split'].to_pylist() == splits_of(photos, TOGETHER.empty_table(), policy_of(SplitsConfig(), {None}))['split'].to_pylist()
+
+SECRETS = ('anna.keller@example.org', '4539 1488 0343 6467', '+49 30 901820', 'Marta Lindqvist', 'someone@example.com')
+
+def told(folder):
+    "Everything that is said in the files of a folder, unpacked."
+    import pyarrow.parquet as pq
+    for name, e in walk(folder):
+        if name.endswith('.parquet'): yield name, json.dumps(pq.read_table(e.path).to_pylist(), default=str, ensure_ascii=False)
+        elif name.endswith(('.json', '.jsonl')): yield name, Path(e.path).read_text()
+
+def personal(tmp_path):
+    "Notes that leave before privacy has seen them, each with something personal."
+    first = rows(60)
+    for r in first[:3]: r['occurrenceRemarks'] = ' '.join(r['occurrenceRemarks'].split()[:20]) + f'. Marta Lindqvist wrote from {SECRETS[0]}, phone {SECRETS[2]}, card {SECRETS[1]}.'
+    for r in first: r['recordedBy'] = 'Marta Lindqvist'
+    copies = [dict(r, occurrenceID='c' + r['occurrenceID']) for r in first[:3]]
+    low = [dict(first[5], occurrenceID='low', occurrenceRemarks=f'{SECRETS[4]} ' * 40), dict(first[4])]   # repeats itself; an id that is there
+    source = tmp_path/'a.jsonl'
+    write(source, first + copies + low)
+    source.write_text(source.read_text() + '{"occurrenceRemarks": "Marta Lindqvist, someone@example.com", broken\n')
+    return str(source)
+
+def test_nothing_personal_is_left_in_the_folder_of_a_finished_run(tmp_path):
+    made = curate([personal(tmp_path)], tmp_path/'out', CurationConfig(), workers=1, keep_intermediates=False)
+    balanced(made)
+    assert {'same_text', 'bad_json', 'duplicate_id'} <= set(made.rejects()['rule'].to_pylist()) and made.rejects().num_rows == 6
+    found = {(name, s) for name, text in told(tmp_path/'out') for s in SECRETS if s in text}
+    assert not found
+    from mlproject.data.privacy import scan
+    from mlproject.data.records import SCHEMA
+    notes = [json.loads(r) for r in made.rejects()['record'].to_pylist()]
+    assert scan(records_table({k: v for k, v in n.items() if k in SCHEMA.names} for n in notes)) == {}
+    assert all(n.get('recordedBy', 'person-').startswith('person-') for n in notes)
+
+def test_a_ledger_is_left_raw_for_who_asks_and_masked_again_after(tmp_path):
+    source = personal(tmp_path)
+    raw = curate([source], tmp_path/'out', CurationConfig(persons=False, raw_ledger=True), workers=1)
+    assert any('Marta Lindqvist' in r for r in raw.rejects()['record'].to_pylist())
+    masked = curate([source], tmp_path/'out', LOCAL, workers=1)
+    assert not any(SECRETS[0] in r or SECRETS[4] in r for r in masked.rejects()['record'].to_pylist())
+    assert masked.manifest == curate([source], tmp_path/'new', LOCAL, workers=1).manifest
+
+def test_a_changed_setting_of_the_first_pass_is_noticed_where_there_are_no_photos(sources, tmp_path):
+    before = curate(sources, tmp_path/'out', LOCAL, workers=1)
+    assert json.loads(next((tmp_path/'out'/'first'/NOTES).glob('*')).read_text())['marks']
+    made = curate(sources, tmp_path/'out', config_of(dict(persons=False, cleaning=dict(without=['html']))), workers=1)
+    assert '<b>' in ' '.join(made.records()['occurrenceRemarks'].to_pylist()) and made.manifest['digest'] != before.manifest['digest']
+
+def photos(tmp_path):
+    "Three photos with an owner, one of them turned; a table of them elsewhere than the products."
+    from PIL import Image
+    exif = Image.Exif()
+    exif[0x013b] = 'Marta Lindqvist'
+    (tmp_path/'p').mkdir()
+    for i in range(3):
+        exif[0x0112] = 6 if i == 2 else 1
+        Image.effect_noise((120, 90), 60 + 9 * i).convert('RGB').resize((240, 180)).save(tmp_path/'p'/f'{i}.jpg', exif=exif)
+    (tmp_path/'p.csv').write_text('occurrenceID,scientificName,associatedMedia,locationID,eventDate\n' + ''.join(f'p{i},Vulpes vulpes,p/{i}.jpg,CAM{i},2024-05-0{i + 1}T06:00:00Z\n' for i in range(3)))
+    return str(tmp_path/'p.csv')
+
+@pytest.mark.parametrize('copies', ['bare', 'upright'])
+def test_copies_of_photos_lie_beside_the_records_without_their_owner(tmp_path, copies):
+    from mlproject.photos import read_photo
+    source = photos(tmp_path)
+    plain = curate([source], tmp_path/'plain', LOCAL, workers=1)
+    made = curate([source], tmp_path/'out', config_of(dict(persons=False, media=dict(copies=copies))), workers=1)
+    balanced(made)
+    assert made.photo_root == tmp_path/'out'/'photos' and plain.photo_root != made.photo_root
+    for a, b in zip(plain.records()['associatedMedia'].to_pylist(), made.records()['associatedMedia'].to_pylist(), strict=True):
+        was, now = plain.photo_root/a, made.photo_root/b
+        assert b'Lindqvist' in was.read_bytes() and b'Lindqvist' not in now.read_bytes()
+        assert read_photo(now).shape == read_photo(was).shape
+        assert copies == 'upright' or (read_photo(now) == read_photo(was)).all()
+    lost = made.photo_root/b
+    lost.unlink()
+    (made.photo_root/'stranger.jpg').write_bytes(b'x')
+    again = curate([source], tmp_path/'out', config_of(dict(persons=False, media=dict(copies=copies))), workers=1)
+    assert lost.is_file() and not (made.photo_root/'stranger.jpg').exists() and again.manifest == made.manifest
+
+def test_quality_of_photos_is_an_annotation(tmp_path):
+    from mlproject.core import read_shards
+    made = curate([photos(tmp_path)], tmp_path/'out', LOCAL, workers=1)
+    table = read_shards(made.folder/'records'/'enrichment'/'photo_quality'/'1')
+    assert table['occurrenceID'].to_pylist() == ['p0', 'p1', 'p2'] and table['width'].to_pylist() == [240, 240, 180] and min(table['sharpness'].to_pylist()) > 0

@@ -11,11 +11,12 @@ from PIL import Image, PngImagePlugin
 
 from conftest import SHARED
 from mlproject.core import Problem
-from mlproject.data.exif import strip_exif, strip_photos
+from mlproject.data.exif import strip_photos
 from mlproject.data.records import account, records_table
 from mlproject.data.sensitive import SensitiveConfig, category, obscure, sensitive_taxa
 from mlproject.photos import PhotoError, read_photo
 from mlproject.places import distance
+from mlproject.stripping import strip_exif
 
 SECRET = b'a test needs no secret'
 settings.register_profile('patient', deadline=None, derandomize=True)

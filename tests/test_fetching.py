@@ -248,6 +248,12 @@ def test_any_text_is_an_allowed_address_or_refused(url):
     except ServingError as e: assert e.code == 'url_refused' and e.detail.isprintable()
     else: assert parts.scheme in ('http', 'https') and host_allowed(parts.netloc, ('images.org', '*.images.org')) and parts.geturl().isascii()
 
+@pytest.mark.parametrize('url', ['https://user@images.org/', 'https://user:pw@images.org/', 'https://@images.org/', 'https://images.org:8080/', 'https://images.org:0/', 'ftp://images.org/', 'https:///images.org/', 'https:images.org', '//images.org/', 'images.org/',
+                                 'https://images.org.evil.net/', 'https://evil.net#images.org', 'https://evil.net?@images.org/', 'https://evil.net\\\\@images.org/', 'https://images.org\n.evil.net/', 'https://images.org /', 'https://im\u0430ges.org/', 'https://[::1]/', 'https://images.org/' + 'x' * 2048])
+def test_an_address_outside_the_list_is_refused(url):
+    assert check_url('https://images.org/', ('images.org',)).port is None
+    with pytest.raises(ServingError, match='url_refused'): check_url(url, ('images.org',))
+
 def test_a_suffix_is_below_not_beside():
     assert host_allowed('a.b.images.org', ['*.images.org']) and not host_allowed('images.org', ['*.images.org'])
     assert not host_allowed('evilimages.org', ['*.images.org', 'images.org']) and not host_allowed('', ['*.images.org'])

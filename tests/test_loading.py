@@ -456,33 +456,6 @@ def test_an_inaturalist_export(tmp_path):
 
 # --- databases -----------------------------------------------------------------------------------------------------
 
-@pytest.fixture(scope='module')
-def postgres(tmp_path_factory):
-    "A PostgreSQL of our own on a free port: its URL."
-    found = sorted(Path('/usr/lib/postgresql').glob('*/bin')) if not shutil.which('initdb') else [Path(shutil.which('initdb')).parent]
-    if not found: pytest.skip('PostgreSQL is not installed')
-    pytest.importorskip('psycopg')
-    base = Path('/tmp') / f'mlproject-pg-{os.getpid()}'
-    base.mkdir(mode=0o777)
-    user = []
-    if os.geteuid() == 0:
-        if subprocess.run(['id', 'postgres'], capture_output=True).returncode: pytest.skip('root cannot run PostgreSQL and there is no user postgres')
-        shutil.chown(base, 'postgres')
-        user = [shutil.which('runuser', path=os.environ.get('PATH', '') + ':/usr/sbin:/sbin'), '-u', 'postgres', '--']
-        if not user[0]: pytest.skip('root cannot run PostgreSQL and there is no runuser')
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    run = lambda *words: subprocess.run([*user, *map(str, words)], check=True, capture_output=True, cwd='/')
-    try:
-        run(found[-1] / 'initdb', '-D', base / 'data', '-U', 'field', '--auth=trust', '--no-sync')
-        run(found[-1] / 'pg_ctl', '-D', base / 'data', '-w', '-l', base / 'log', '-o', f'-p {port} -c listen_addresses=127.0.0.1 -k {base} -c fsync=off', 'start')
-        yield f'postgresql://field:secret@127.0.0.1:{port}/postgres'
-    finally:
-        subprocess.run([*user, str(found[-1] / 'pg_ctl'), '-D', str(base / 'data'), '-m', 'immediate', 'stop'], capture_output=True, cwd='/')
-        shutil.rmtree(base, ignore_errors=True)
-
-
 def test_a_real_postgresql_is_streamed_read_only_and_once(tmp_path, postgres):
     import psycopg
     with psycopg.connect(postgres) as db:

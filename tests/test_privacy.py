@@ -249,3 +249,9 @@ def test_the_unit_of_a_temperature_is_no_initial(note, kept):
     from mlproject.data.tagger import PersonTagger
     table = records_table([dict(occurrenceID='1', occurrenceRemarks=note)])
     assert kept in replace_pii(table, PrivacyConfig(keyed=(), observers='remove'), PersonTagger.load()).records['occurrenceRemarks'][0].as_py()
+
+@pytest.mark.parametrize('text, weather', [('Snow flurries, 3 °C.', 'Snow'), ('Frost. Two foxes.', 'Frost'), ('Calm. Heavy Rain', 'Rain'), ('Fox at dawn, Fog, no wind', 'Fog'),
+                                           ('Seen by Jon Snow.', ''), ('Robert Frost, warden', ''), ('Snow saw it first', ''), ('with Mr Hail.', ''), ('Dr. Anna Storm this week', ''), ('Told to J. Snow.', ''), ('Dr. Frost.', ''), ('Frost, Robert', ''), ('Observer: Snow.', '')])
+def test_the_weather_is_nobody(text, weather):
+    from mlproject.data.privacy import spared
+    assert [w for w in ('Snow', 'Frost', 'Rain', 'Fog', 'Hail', 'Storm') for a, b in spared(text) if a <= text.find(w) < b] == ([weather] if weather else [])

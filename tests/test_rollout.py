@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from small_model import photo, small_extended, until
 
-from mlproject.core import Problem, read_json, write_json
+from mlproject.core import Problem, read_json, write_folder, write_json
 from mlproject.export.registry import register
 from mlproject.serving.inputs import Limits
 from mlproject.serving.jobs import EngineConfig
@@ -62,6 +62,15 @@ def test_a_growing_canary_only_takes_keys_it_keeps():
         assert had <= has
         had = has
     assert len(had) == len(KEYS)
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@settings(deadline=None)
+def test_two_versions_lie_as_cumulative_weights_whatever_came_before(steps):
+    bands = ()
+    for share in steps:
+        wanted = widths(dict(old=1 - share, new=share))
+        bands = rebalance(bands, wanted)
+        assert bands == rebalance((), wanted)
 
 def test_the_middle_version_keeps_its_keys_when_its_neighbours_change():
     before = rebalance((), widths(dict(a=.2, b=.2, c=.6)))
@@ -156,3 +165,11 @@ def test_versions_of_the_registry_keep_their_numbers(fleet, folders, tmp_path):
     assert fleet.load('models:/animals@champion', tracking_uri=uri).version == '1'
     assert fleet.load('models:/animals/2', tracking_uri=uri).version == '2'
     with pytest.raises(Problem, match='not registered'): fleet.load('models:/animals@nobody', tracking_uri=uri)
+
+def test_a_model_whose_golden_answer_is_another_one_here_is_not_loaded(fleet, folders, tmp_path):
+    about = read_json(folders[0] / 'extended.json')
+    with write_folder(tmp_path / 'x', kind='extended') as out:   # a whole folder, as another machine might have written it
+        for name in ('model.onnx', 'golden.jpg'): (out / name).write_bytes((folders[0] / name).read_bytes())
+        write_json(out / 'extended.json', about | dict(golden=about['golden'] | dict(logits=[1., 2., 3., 4., 5.])))
+    with pytest.raises(Problem, match='golden photo differently'): fleet.load(tmp_path / 'x')
+    assert not fleet.versions()

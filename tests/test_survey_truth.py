@@ -178,7 +178,7 @@ def _photo_fault(name): return lambda s: (s.planted(name), s.left(name))
 CHECKS: dict[str, tuple[str, Callable, tuple[float, float]]] = dict(  # step, check, least recall and precision
     exact_duplicate=('dedup', exact_duplicate, (1, 1)), near_duplicate=('dedup', near_duplicate, (.95, .9)),
     blurred=('quality', _photo_fault('blurred'), (1, 1)), black=('quality', _photo_fault('black'), (1, 1)), truncated=('quality', _photo_fault('truncated'), (1, 1)),
-    note_pii=('privacy', note_pii, (.95, .7)),  # the tagger takes Snow in "Snow flurries" for a surname
+    note_pii=('privacy', note_pii, (.95, .95)),  # "Snow flurries" and "Frost." are spared
     exif_pii=('privacy', exif_pii, (1, 1)), odd_date=('formats', odd_date, (1, 1)), odd_unit=('formats', odd_unit, (.95, .95)), odd_position=('formats', odd_position, (1, 1)),
     separate_note=('alignment', separate_note, (.95, .9)),  # a note whose photo was rejected may go to another of its burst
     duplicate_note=('dedup', duplicate_note, (.8, .95)))  # of fewer than 8 words only equal notes are found

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlproject.core import MANIFEST, Problem
-from mlproject.data import textdedup
+from mlproject.data import textdedup, textsigns
 from mlproject.data.minhash import TextConfig, jaccard, plain, signatures, sorted_sets, word_hashes
 from mlproject.data.records import account, records_table
-from mlproject.data.textdedup import CLUSTERS, TextIndex, bucket_pairs, drop_near
+from mlproject.data.textdedup import CLUSTERS, TextIndex, drop_near
+from mlproject.data.textsigns import bucket_pairs
 
 ARTICLES = SHARED / 'neardup' / 'minhash_articles'
 settings.register_profile('patient', deadline=None, derandomize=True)
@@ -103,7 +104,7 @@ def test_jaccard_is_intersection_by_union(sets):
 @given(st.lists(st.sets(st.integers(0, 65534), max_size=20), max_size=8))
 def test_gaps_give_the_sets_back(sets):
     lists = pa.array([sorted(s) for s in sets], pa.list_(pa.uint16()))
-    values, sizes = textdedup._sets(textdedup._gaps(lists))
+    values, sizes = textsigns.sets_of(textsigns.gaps_of(lists))
     assert values.tolist() == lists.flatten().to_pylist() and sizes.tolist() == [len(s) for s in sets]
 
 

@@ -14,28 +14,32 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 # %% ../../nbs/data/280_curation.ipynb #5ebc3d68
 from ..core import (MANIFEST, Problem, digest, finish_shards, iter_shards, locked, parquet_bytes, progress, read_json, read_manifest, read_part, read_shards,
-                            versions, write_atomic, write_json, write_shards)
+                            versions, walk, write_atomic, write_json, write_shards)
 from .loading import iter_sources
 from .packing import finish
-from .passes import CurationConfig, Folders, align_shards, find_copies, first_chain, second_chain, third_chain
+from .passes import CurationConfig, Folders, align_shards, find_company, find_copies, first_chain, ledger_of, second_chain, third_chain
 from .records import Outcome, no_rejects
-from .shards import NOTES, Stage, forget, note_of, run_stage
+from .shards import NOTES, Link, Stage, forget, function_of, note_of, part_of, run_stage
 from .textdedup import TextIndex
+from .together import Policy, splits_of
 from .tokens import load_tokenizer, train_bpe
 from .units import LoadConfig, photo_root
 
 # %% ../../nbs/data/280_curation.ipynb #d4ac0dfc
 class _Known:
     "Keys of the parts that need not be read again."
-    def __init__(self, folder: Path, first: Stage): self.folder, self.first = folder, first
+    def __init__(self, folder: Path, first: Stage): self.folder, self.first, self.kind = folder, first, ''
     def __contains__(self, key: str) -> bool: return self.note(key) is not None
+    def path(self, key: str) -> Path: return self.folder / NOTES / f'{key}{self.kind}.json'
 
     def note(self, key: str) -> dict | None:
         "What was written of a part, if it is there, or is not needed any more."
-        try: made = read_json(self.folder / NOTES / f'{key}.json')
+        try: made = read_json(self.path(key))
         except Problem: return None
         there = [(self.folder / folder / f['name']).is_file() for folder, f in zip(('', 'rejects'), made)]
         return made if there[1] and (there[0] or note_of(self.first, made[0]) is not None) else None
@@ -45,13 +49,14 @@ def load(sources: Any,          # as `mlproject.data.loading.iter_sources` takes
          f: Folders,
          first: Stage,          # the pass that will read the shards
          config: LoadConfig = LoadConfig(),
-         ) -> dict:             # manifest of the records
+         ) -> dict:             # manifest of the records; the ledger is masked as `first` says
     "Read what is new or changed into shards."
     with locked(f.loaded) as folder:
         known, notes = _Known(folder, first), {}
+        if first.ledger is not None: known.kind = f'.{first.ledger.also}'
         with progress(label='load', unit='record', unit_scale=True) as bar:
             for part in iter_sources(sources, f.out / 'sources', known, config):
-                made = known.note(part.key) if part.records is None else _keep(folder, part)
+                made = known.note(part.key) if part.records is None else _keep(folder, part, known, first.ledger)
                 notes.setdefault(made[0]['name'], made)
                 bar.update(made[0]['rows'])
         if not any(made[0]['rows'] for made in notes.values()): raise Problem('no usable record in the sources: ' + _why(folder, notes))
@@ -62,15 +67,16 @@ def load(sources: Any,          # as `mlproject.data.loading.iter_sources` takes
         return finish_shards(folder, shards(0), schema(0), kind='records')
 
 
-def _keep(folder: Path, part: Any) -> list[dict]:
+def _keep(folder: Path, part: Any, known: _Known, ledger: Link | None) -> list[dict]:
     "Write a part; one that has only bad news is named by it."
+    rejects = part.rejects if ledger is None else function_of(ledger.function)(part.rejects, ledger.config)
     name = f"part-{(part.key if part.records.num_rows else digest(part.rejects.to_pylist()))[:12]}.parquet"
     made = []
-    for where, table in (('', part.records), ('rejects', part.rejects)):
+    for where, table in (('', part.records), ('rejects', rejects)):
         data = parquet_bytes(table.combine_chunks())
         write_atomic(folder / where / name, data)
         made.append(dict(name=name, rows=table.num_rows, bytes=len(data), digest=digest(data), schema=[[c.name, str(c.type)] for c in table.schema]))
-    write_json(folder / NOTES / f'{part.key}.json', made)
+    write_json(known.path(part.key), made)
     return made
 
 
@@ -88,21 +94,24 @@ def _why(folder: Path, notes: dict) -> str:
 def tokenizer_of(c: CurationConfig, f: Folders, source: Path) -> None:
     "Write the tokeniser, unless it is there for just these records."
     path, mark = f.out / 'tokenizer.json', f.out / '.tokenizer'
-    key = digest([read_manifest(source)['digest'], asdict(c.tokenizer), Path(c.given_tokenizer).read_text() if c.given_tokenizer else None])
+    key = digest([read_manifest(source)['digest'], read_manifest(f.between / 'company')['digest'], read_json(f.policy), asdict(c.tokenizer), Path(c.given_tokenizer).read_text() if c.given_tokenizer else None])
     if path.exists() and mark.exists() and mark.read_text() == key: return
-    made = load_tokenizer(c.given_tokenizer) if c.given_tokenizer else train_bpe(_sample(source, c.tokenizer.budget), c.tokenizer)
+    made = load_tokenizer(c.given_tokenizer) if c.given_tokenizer else train_bpe(_sample(f, source, c.tokenizer.budget), c.tokenizer)
     made.save(path)
     write_atomic(mark, key)
 
 
-def _sample(folder: Path, budget: int) -> Iterator[str]:  # `budget`: characters
-    "Texts from all over a shard set, about as many as the budget allows."
-    every = read_manifest(folder)['shards']
+def _sample(f: Folders, folder: Path, budget: int) -> Iterator[str]:  # `budget`: characters
+    "Texts to train on from all over a shard set, about as many as the budget allows."
+    every, policy = read_manifest(folder)['shards'], Policy(**read_json(f.policy))
     parts = every[::max(1, len(every) // 64)]
     stride = max(1, sum(p['rows'] for p in parts) * 500 // budget)
     for p in parts:
-        texts = read_part(folder, p, ['occurrenceRemarks'])['occurrenceRemarks'].drop_null()
-        yield from texts.take(np.arange(0, len(texts), stride)).to_pylist()
+        rows = read_part(folder, p, ['occurrenceID', 'givenSplit', 'occurrenceRemarks'])
+        rows = rows.filter(pc.is_valid(rows['occurrenceRemarks']))
+        rows = rows.take(np.arange(0, len(rows), stride)).combine_chunks()
+        train = pc.equal(splits_of(rows, read_part(f.between / 'company', part_of(f.between / 'company', p['name'])), policy)['split'], 'train')
+        yield from rows['occurrenceRemarks'].filter(train).to_pylist()
 
 # %% ../../nbs/data/280_curation.ipynb #3e457b67
 @dataclass(frozen=True)
@@ -141,18 +150,23 @@ def curate(sources: Any,                 # a path, a URL, an entry or a list of 
     "Take sources through the nine steps; a finished run does nothing, a killed one goes on."
     with locked(out) as out:
         given = _given(sources)
+        if not given and photos is None: photo_root(out / 'sources').mkdir(parents=True, exist_ok=True)  # empty where no source has photos
         f = Folders(out, given or out / 'loaded', photos or (None if given else photo_root(out / 'sources')))
-        first, second = Stage(f.loaded, f.first, first_chain(config, f)), Stage(f.first, f.second, second_chain(config, f))
-        third = Stage(f.second, f.records, third_chain(config, f))
+        first, second, third = (Stage(source, to, chain(config, f), ledger=ledger_of(config, f))
+                                for source, to, chain in ((f.loaded, f.first, first_chain), (f.first, f.second, second_chain), (f.second, f.records, third_chain)))
         if not given: load(sources, f, first, loading)
+        first = replace(first)  # what it has seen of the folder of photos may be older
         how = dict(workers=workers, ray=ray)
         _index(first, f)
         run_stage(first, label='clean', keep_source=bool(given) or keep_intermediates, after=second, **how)
         find_copies(config, f)
         run_stage(second, label='refine', keep_source=keep_intermediates, after=third, **how)
         third = replace(third, source=align_shards(config, f))
-        if 'tokens' in config.only: tokenizer_of(config, f, third.source)
+        if 'tokens' in config.only:
+            find_company(config, f, third.source)
+            tokenizer_of(config, f, third.source)
         _tokens(third, f)
+        _media(third, f)
         run_stage(third, label='annotate', keep_source=keep_intermediates or third.source != f.second, **how)
         if 'tokens' in config.only: finish(f.tokens, [Path(p['name']).stem.removeprefix('part-') for p in third.parts()], load_tokenizer(f.out / 'tokenizer.json'))
         return _finished(f, config, [first, second, third])
@@ -182,6 +196,25 @@ def _tokens(third: Stage, f: Folders) -> None:
         except Problem: files = [dict(name='', bytes=-1)]
         if not all((path := f.tokens / x['name']).is_file() and path.stat().st_size == x['bytes'] for x in files): forget(third, p)
 
+# %% ../../nbs/data/280_curation.ipynb #1bc0d0cf
+def _media(third: Stage, f: Folders) -> None:
+    "Copies of photos that are not there are made again."
+    if not any(l.name == 'media' for l in third.chain): return
+    for p in third.parts():
+        if (f.records / p['name']).is_file() and not all((f.media / m).is_file() for m in _media_of(f.records / p['name'])): forget(third, p)
+
+
+def _media_of(shard: Path) -> set[str]:
+    "The photos here that a shard names."
+    return {m for m in pq.read_table(shard, columns=['associatedMedia'])['associatedMedia'].drop_null().to_pylist() if '://' not in m}
+
+
+def _sweep_media(f: Folders) -> None:
+    "Copies that no record names go."
+    wanted = set().union(*(_media_of(f.records / p['name']) for p in read_manifest(f.records)['shards']))
+    for name, e in walk(f.media) if f.media.is_dir() else ():
+        if name not in wanted: Path(e.path).unlink()
+
 
 def _finished(f: Folders, c: CurationConfig, stages: list[Stage]) -> Curated:
     "Unite the ledgers, balance the account, write the manifest of the whole."
@@ -193,8 +226,9 @@ def _finished(f: Folders, c: CurationConfig, stages: list[Stage]) -> Curated:
     kept, merged = read_manifest(f.records)['rows'], sum(s['merged'] for s in steps)
     if before != kept + gone - unread + merged: raise AssertionError(f'{before} records in, but {kept} out + {gone - unread} rejected + {merged} merged')
     products = {n: read_manifest(p)['digest'] for n, p in _products(f).items()}
+    if any(l.name == 'media' for l in stages[2].chain): _sweep_media(f)
     made = dict(kind='curation', exact=stages[2].source.name, digest=digest(products), products=products, rows=kept, steps=steps, loaded=dict(rows=before, rejected=unread), only=list(c.only),
-                photo_root=_relative(f.photo_root, f.out), versions=versions('mlproject', 'pyarrow', 'daft', 'duckdb'))
+                photo_root=_relative(f.media if any(l.name == 'media' for l in stages[2].chain) else f.photo_root, f.out), versions=versions('mlproject', 'pyarrow', 'daft', 'duckdb'))
     write_json(f.out / MANIFEST, made)
     return Curated(f.out, made)
 

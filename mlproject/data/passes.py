@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'PARTS', 'AnnotationConfig', 'CurationConfig', 'config_of', 'check_ids', 'sign', 'replace_persons', 'secret',
-           'annotate', 'tokenise', 'count_kinds', 'Folders', 'first_chain', 'second_chain', 'third_chain',
-           'doubled_ids', 'cut_like', 'write_parts', 'find_copies', 'align_shards']
+           'annotate', 'tokenise', 'count_kinds', 'Folders', 'first_chain', 'second_chain', 'third_chain', 'ledger_of',
+           'doubled_ids', 'cut_like', 'write_parts', 'find_copies', 'align_shards', 'find_company']
 
 # %% ../../nbs/data/279_passes.ipynb #02c45448
 import os, secrets
@@ -21,25 +21,29 @@ import pyarrow.compute as pc
 
 # %% ../../nbs/data/279_passes.ipynb #0acbc52d
 from ..code import choose, fits
-from ..core import MANIFEST, Problem, digest, digest_file, finish_shards, iter_shards, locked, parquet_bytes, read_manifest, read_part, read_shards, write_atomic
+from ..core import MANIFEST, Problem, digest, digest_file, finish_shards, iter_shards, locked, parquet_bytes, read_json, read_manifest, read_part, read_shards, write_atomic, write_json
 from .alignment import apply_links
 from .cleaning import CleaningConfig
 from .enrichers import area, conservation, daylight, seasons, taxonomy_ranks
 from .enrichment import Enricher, row_digests
-from .examples import LISTED, PhotosConfig, photo_copies
+from .examples import LISTED, PhotosConfig, grouped, photo_copies
 from .formats import FormatsConfig, backbone_of, check_columns
 from .layers import read_layer
+from .ledgers import LedgerConfig
+from .media import MediaConfig
 from .linking import find_links, roles, slim
 from .matching import AlignmentConfig
 from .minhash import TextConfig
 from .packing import write_part
 from .privacy import KEY, PrivacyConfig, pseudonym, replace_pii
 from .quality import QualityConfig
-from .records import Outcome, account, reject
+from .records import SPLITS, Outcome, account, reject
 from .sensitive import SensitiveConfig
 from .shards import Link, added, code_of
 from .textdedup import CLUSTERS, TextIndex
+from .together import Policy, SplitsConfig, TOGETHER, policy_of, shares_of, splits_of, together
 from .tokens import Tokenizer, TokenizerConfig, load_tokenizer
+from ..looks import QUALITY
 
 # %% ../../nbs/data/279_passes.ipynb #e23dd068
 STEPS = ('cleaning', 'quality', 'dedup', 'privacy', 'formats', 'alignment', 'enrichment', 'tokens')
@@ -65,11 +69,14 @@ class CurationConfig:
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     sensitive: SensitiveConfig = field(default_factory=SensitiveConfig)
     persons: bool = True           # ask the person tagger, not only patterns
+    raw_ledger: bool = False       # True: rejected records keep their personal data
     formats: FormatsConfig = field(default_factory=FormatsConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     given_tokenizer: str = ''      # a tokenizer.json to use; '': one is trained
+    splits: SplitsConfig = field(default_factory=SplitsConfig)  # of the tokens
+    media: MediaConfig = field(default_factory=MediaConfig)     # copies of the photos to give away
 
     def __post_init__(self):
         for step in self.only:
@@ -140,9 +147,11 @@ def _enrichers(c: AnnotationConfig) -> tuple[Enricher, ...]:
     return (*([taxonomy_ranks(backbone)] if backbone else []), seasons(c.tropics), daylight(), conservation(), *areas)
 
 
-def annotate(records: pa.Table, config: AnnotationConfig = AnnotationConfig()) -> tuple[Outcome, dict[str, pa.Table]]:
+def annotate(records: pa.Table, config: AnnotationConfig = AnnotationConfig(), *,
+             looks: pa.Table | None = None,  # of these records' photos
+             ) -> tuple[Outcome, dict[str, pa.Table]]:
     "The built-in annotations as side-cars, in the layout of `mlproject.data.enrichment`."
-    tables = {}
+    tables = {} if looks is None else {'enrichment/photo_quality/1': _photo_quality(records, looks)}
     for e in _enrichers(config):
         read = records.select(list(e.columns))
         made = account(records.num_rows, e.run(records.select(list(dict.fromkeys(['occurrenceID', *e.columns])))), e.name).records
@@ -150,10 +159,18 @@ def annotate(records: pa.Table, config: AnnotationConfig = AnnotationConfig()) -
     return Outcome(records, counts={n: t.num_rows - t[t.column_names[2]].null_count for n, t in tables.items()}), tables
 
 
-def tokenise(records: pa.Table, *, tokenizer: Path, tokens: Path, part: str) -> Outcome:
-    "Write the tokens of a shard's texts."
-    made = write_part(records, tokens, part.removeprefix('part-'), _tokenizer(tokenizer, digest_file(tokenizer)))
-    return Outcome(records, counts=dict(documents=made['counts']['train'], tokens=sum(f['rows'] for f in made['files'] if f['name'].endswith('.tokens'))))
+def _photo_quality(records: pa.Table, looks: pa.Table) -> pa.Table:
+    "Size and quality figures of the photos, a row a photo; `input` is the digest of its file."
+    seen = looks.filter(pc.is_in(looks['occurrenceID'], records['occurrenceID'].combine_chunks()))
+    return seen.select(['occurrenceID', 'mediaDigest', 'width', 'height', *QUALITY]).rename_columns(['occurrenceID', 'input', 'width', 'height', *QUALITY])
+
+
+def tokenise(records: pa.Table, *, tokenizer: Path, policy: Path, company: pa.Table, tokens: Path, part: str) -> Outcome:
+    "Write the tokens of a shard's texts, each to its split."
+    splits = splits_of(records, company, Policy(**read_json(policy)))
+    made = write_part(records, tokens, part.removeprefix('part-'), _tokenizer(tokenizer, digest_file(tokenizer)), splits)
+    told = {s: made['counts'][s] for s in SPLITS}
+    return Outcome(records, counts=dict(documents=sum(told.values()), **told, tokens=sum(f['rows'] for f in made['files'] if f['name'].endswith('.tokens'))))
 
 
 @lru_cache(1)
@@ -190,8 +207,12 @@ class Folders:
     def between(self) -> Path: return self.out / 'between'
     @property
     def tokens(self) -> Path: return self.out / 'tokens'
+    @property
+    def media(self) -> Path: return self.out / 'photos'
+    @property
+    def policy(self) -> Path: return self.between / 'policy.json'
 
-
+# %% ../../nbs/data/279_passes.ipynb #6a0eae93
 _M = 'mlproject.data.'
 
 
@@ -217,11 +238,20 @@ def second_chain(c: CurationConfig, f: Folders) -> tuple[Link, ...]:
 
 def third_chain(c: CurationConfig, f: Folders) -> tuple[Link, ...]:
     "What is added to the finished records, beside them."
-    links = [Link('enrichment', _M + 'passes.annotate', c.annotations)] if 'enrichment' in c.only else []
+    looks = (('looks', str(f.first / 'looks')),) if f.photo_root and 'quality' in c.only else ()
+    links = [Link('media', _M + 'media.copy_photos', c.media, files=(('photo_root', str(f.photo_root)),), place=(('media', str(f.media)),))] if f.photo_root and c.media.copies != 'none' else []
+    if 'enrichment' in c.only: links.append(Link('enrichment', _M + 'passes.annotate', c.annotations, sides=looks))
     if 'privacy' in c.only: links.append(Link('sensitive', _M + 'sensitive.obscure', c.sensitive, also=secret(f.out)))
     if 'tokens' in c.only:
-        links.append(Link('tokens', _M + 'passes.tokenise', files=(('tokenizer', str(f.out / 'tokenizer.json')),), place=(('tokens', str(f.tokens)),), named='part'))
+        links.append(Link('tokens', _M + 'passes.tokenise', sides=(('company', str(f.between / 'company')),), files=(('tokenizer', str(f.out / 'tokenizer.json')), ('policy', str(f.policy))),
+                          place=(('tokens', str(f.tokens)),), named='part'))
     return tuple(links)
+
+# %% ../../nbs/data/279_passes.ipynb #48f693be
+def ledger_of(c: CurationConfig, f: Folders) -> Link | None:  # None: it stays as it is
+    "What becomes of the ledgers: nothing personal is left in them when none may be in the records."
+    if c.raw_ledger or 'privacy' not in c.only: return None
+    return Link('ledger', _M + 'ledgers.mask_ledger', LedgerConfig(c.privacy, c.persons), also=secret(f.out))
 
 # %% ../../nbs/data/279_passes.ipynb #d683b692
 def _files(folder: Path) -> list[str]: return [str(folder / s['name']) for s in read_manifest(folder)['shards']]
@@ -329,3 +359,31 @@ def align_shards(c: CurationConfig, f: Folders) -> Path:  # the folder of the re
 
     write_parts(f.aligned, joined(), kind='records', meta=dict(key=key, steps=[told]))
     return f.aligned
+
+# %% ../../nbs/data/279_passes.ipynb #2374e6f6
+def find_company(c: CurationConfig, f: Folders, source: Path) -> None:  # `source`: the records that go on
+    "Which of them must be in one split, and what the splits that sources give mean; unless that is there for just these records."
+    have = read_manifest(source)
+    told = dict(texts=asdict(c.texts), photos=asdict(c.photos), splits=asdict(c.splits), only=sorted({*c.only} & {'quality', 'dedup'}))
+    key = digest([have['digest'], told, code_of(_M + 'together.together'), code_of(_M + 'examples.grouped')])
+    folder = f.between / 'company'
+    if (folder / MANIFEST).exists() and f.policy.exists() and read_manifest(folder)['meta']['key'] == key: return
+    given = read_shards(source, ['occurrenceID', 'givenSplit'])
+    write_json(f.policy, asdict(policy_of(c.splits, set(given['givenSplit'].unique().to_pylist()))))
+    texts = TextIndex(f.index, c.texts).clusters().select(['occurrenceID', 'cluster']) if 'dedup' in c.only else TOGETHER.empty_table().select([0, 1])
+    cut_like(source, together([texts, _moments(c, f, source)], given), folder, key)
+
+
+def _moments(c: CurationConfig, f: Folders, source: Path) -> pa.Table:
+    "Photos with those of their moment or nearly like them; none where no photo was looked at."
+    looks = f.first / 'looks'
+    if not (looks / MANIFEST).exists() or not read_manifest(looks)['rows']: return TOGETHER.empty_table().select([0, 1])
+    columns = ['occurrenceID', 'associatedMedia', 'eventID', 'locationID', 'recordedBy', 'eventDate', 'decimalLatitude', 'decimalLongitude']
+    seen = read_shards(looks)
+    photos = pa.concat_tables(t.filter(pc.is_in(t['occurrenceID'], seen['occurrenceID'].combine_chunks())) for t in (read_part(source, p, columns) for p in read_manifest(source)['shards'])).sort_by('occurrenceID').combine_chunks()
+    if not photos.num_rows: return TOGETHER.empty_table().select([0, 1])
+    named = grouped(photos, seen, c.photos).select(['occurrenceID', 'group'])
+    first = named.filter(pc.is_valid(named['group'])).sort_by('occurrenceID').group_by('group', use_threads=False).aggregate([('occurrenceID', 'min')])
+    where = pc.index_in(named['group'], first['group'].combine_chunks())
+    return pa.table([named['occurrenceID'], first['occurrenceID_min'].take(where)], names=['a', 'b']).filter(pc.is_valid(where))
+

@@ -104,14 +104,18 @@ _NAMED_BY = rf"(?:{_AUTHOR}){{0,6}}[A-ZÀ-Þ][\w'’.-]*(?:\s(?:f|fil)\.)?,?\s{_
 _AUTHORITY = re.compile(rf'[A-Z][a-z]+(?:\s\([A-Z][a-z]+\))?\s[a-z-]{{3,}}(?:\s(?:subsp\.|ssp\.|var\.|f\.|cf\.|aff\.)?\s?[a-z-]{{3,}})?,?\s\(?{_NAMED_BY}\)?|\({_NAMED_BY}\)')
 _SHORT = r"(?:\s\([A-ZÀ-Þ][\w'’. &-]{0,40}\)|\s[A-ZÀ-Þ]\w{0,6}\.)?"  # "(L.)", "Linn."
 _EPONYM = re.compile(rf"(?:[A-ZÀ-Þ][\w.-]+\s){{0,3}}[A-ZÀ-Þ][\w.-]+(?:['’]s|s['’])\s(?:[A-Za-z-]+\s){{0,3}}(?:{_ANIMALS})s?\b", re.U)
+_SKY = 'Snow|Frost|Rain|Hail|Fog|Mist|Sleet|Storm|Drizzle|Thunder|Winds?|Sun|Sunshine|Clouds?|Gales?|Ice'
+_KIND = '[Hh]eavy|[Ll]ight|[Ff]resh|[Ww]et|[Dd]eep|[Ss]oft|[Hh]ard|[Gg]round|[Ff]reezing|[Tt]hick|[Dd]ense|[Ss]trong|[Ff]irst|[Ss]ome|[Nn]o'
+_MORE = 'flurries|showers?|storms?|fall|cover|drifts?|patches|clearing|melting|falling|overnight|today|tonight|again|all|this|early|later'
+_WEATHER = re.compile(rf'(?:^|(?<!\b[A-Z])(?<!\b[DM]r)(?<!\bM[rs]s)(?<!\bMs)[.!?;,(\n]\s{{0,3}}|\b(?:{_KIND})\s)(?:(?:{_KIND})\s)?(?:{_SKY})(?=\s{{0,3}}(?:$|[.;:!?)\n]|,(?!\s?[A-Z]))|\s(?:{_MORE})\b)')  # a surname stands behind a first name or before a verb
 _CODE = re.compile(r'(?<![\w-])(?=[\w-]{0,30}\d)(?=[\w-]{0,30}[A-Z])[A-Z\d][\w-]*')
 
 
 def spared(text: str,                        # a note
            names: Iterable[str | None] = (),  # scientific and vernacular name of its record
            ) -> list[tuple[int, int]]:        # pieces that are no person's name
-    "Species with their authorities, eponyms, codes."
-    out = [m.span() for p in (_AUTHORITY, _EPONYM, _CODE) for m in p.finditer(text)]
+    "Species with their authorities, eponyms, codes, the weather."
+    out = [m.span() for p in (_AUTHORITY, _EPONYM, _CODE, _WEATHER) for m in p.finditer(text)]
     for name in filter(None, names):
         out += [m.span() for m in re.finditer(re.escape(name) + _SHORT, text, re.I)]
     return out

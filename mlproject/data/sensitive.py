@@ -84,11 +84,11 @@ def obscure(records: pa.Table,                     # SCHEMA of `mlproject.data.r
     kinds = np.array([known[i] if i is not None else config.unknown for i in codes.indices.to_pylist()])
     cols = {n: records[n].to_pylist() for n in ('decimalLatitude', 'decimalLongitude', 'coordinateUncertaintyInMeters', 'minimumElevationInMeters', 'dataGeneralizations',
                                                 'informationWithheld', 'locationID')}
-    for kind in sorted(set(kinds) - {'open'}): _move(records['occurrenceID'].to_pylist(), cols, np.flatnonzero(kinds == kind), CELLS[kind], secret)
+    for kind in sorted(set(kinds.tolist()) - {'open'}): _move(records['occurrenceID'].to_pylist(), cols, np.flatnonzero(kinds == kind), CELLS[kind], secret)
     if config.places: _hide(cols, moved := np.flatnonzero(kinds != 'open'), secret)
     new = {n: pa.array(values, records.schema.field(n).type) for n, values in cols.items()} | (dict(occurrenceRemarks=_withhold(records['occurrenceRemarks'].combine_chunks(), moved)) if config.places else {})
     for name, values in new.items(): records = records.set_column(records.schema.get_field_index(name), records.schema.field(name), values)
-    return Outcome(records, counts={k: int((kinds == k).sum()) for k in sorted(set(kinds))})
+    return Outcome(records, counts={k: int((kinds == k).sum()) for k in sorted(set(kinds.tolist()))})
 
 
 def _move(ids: list, cols: dict, rows: np.ndarray, size: float | None, secret: bytes) -> None:

@@ -102,7 +102,8 @@ class Stage:
     out: Path
     chain: tuple[Link, ...]
     kind: str = 'records'
-    ledger: bool = True  # whether there is a ledger; False for steps that let every row go on
+    rejects: bool = True         # whether there is a ledger; False for steps that let every row go on
+    ledger: Link | None = None   # what becomes of a shard's ledger before it is written: rejects in, rejects out
 
     def parts(self) -> list[dict]: return read_manifest(self.source)['shards']
 
@@ -118,7 +119,8 @@ class Stage:
     def fixed(self) -> dict[str, str]:
         "The marks that all shards have in common."
         config = [[link.name, link.function, link.also, None if link.config is None else asdict(link.config)] for link in self.chain]
-        return dict(config=digest(config), code=digest([code_of(l.function) for l in self.chain]))
+        last = () if self.ledger is None else (self.ledger,)
+        return dict(config=digest(config + [asdict(l.config) for l in last]), code=digest([code_of(l.function) for l in (*self.chain, *last)]))
 
     @cached_property
     def contents(self) -> list[str]: return [_content(Path(p)) for link in self.chain for _, p in link.files]
@@ -141,7 +143,8 @@ def process_shard(stage: Stage, part: dict) -> dict:  # `part`: an entry of the 
     read = time.process_time() - start
     outcome, tables, told = through(stage.chain, records, part)
     start = time.process_time()
-    files = [_write(stage.out, folder, part['name'], t) for folder, t in {'': outcome.records, **({'rejects': outcome.rejects} if stage.ledger else {}), **tables}.items()]
+    rejects = outcome.rejects if stage.ledger is None else function_of(stage.ledger.function)(outcome.rejects, stage.ledger.config)
+    files = [_write(stage.out, folder, part['name'], t) for folder, t in {'': outcome.records, **({'rejects': rejects} if stage.rejects else {}), **tables}.items()]
     made = dict(part=part['name'], marks=marks, rows=records.num_rows, merged=outcome.merged, files=files, steps=told,
                 cpu=dict(read=read, write=time.process_time() - start),
                 peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if resource else None)
@@ -164,7 +167,8 @@ def note_of(stage: Stage, part: dict, after: Stage | None = None) -> dict | None
     "The note of a finished shard. Its records may be gone when the stage `after` this one has finished with them."
     try: made = json.loads(_note_file(stage, part).read_text())
     except (OSError, ValueError): return None
-    if made['marks'] != stage.marks(part): return None
+    marks = stage.marks(part)
+    if marks is None or made['marks'] != marks: return None
     there = [_there(stage.out, f) for f in made['files']]
     gone = after is not None and not there[0] and note_of(after, made['files'][0]) is not None
     return made if all(there[1:]) and (there[0] or gone) else None

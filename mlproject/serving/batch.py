@@ -147,7 +147,7 @@ def predict_batch(model: str | Path,              # folder of an extended model
     sources = [sources] if isinstance(sources, (str, Path)) else list(sources)
     step = Link('predict', 'mlproject.serving.batch.predict_table', config, files=(('model', str(model)),),
                 place=(('downloads', str((out / DOWNLOADS).resolve())),))
-    stage = Stage((out / LIST).resolve(), out.resolve(), (step,), kind='predictions', ledger=False)
+    stage = Stage((out / LIST).resolve(), out.resolve(), (step,), kind='predictions', rejects=False)
     with locked(stage.source):  # nobody else lists anew what this run is working on
         write_list(stage.source, sources, ListConfig(photo_column, config.keep, config.anonymous, rows))
         return run_stage(stage, workers=workers, ray=ray, label='predicting', unit='photo')

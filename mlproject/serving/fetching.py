@@ -6,7 +6,7 @@
 __all__ = ['Address', 'PORTS', 'Resolver', 'is_public', 'host_allowed', 'check_url', 'resolve', 'PinnedBackend', 'FetchRules',
            'Fetcher']
 
-# %% ../../nbs/serving/615_fetching.ipynb #def7bbfd
+# %% ../../nbs/serving/615_fetching.ipynb #a40f7c55
 import asyncio, ipaddress, socket, ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
@@ -15,11 +15,11 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import httpcore
 
 from ..export.extended import patch
-from .inputs import Incoming, Request
+from .inputs import Incoming, Request, incoming
 from .limits import Limits
 from .schemas import ServingError
 
-# %% ../../nbs/serving/615_fetching.ipynb #3d2ddde7
+# %% ../../nbs/serving/615_fetching.ipynb #b4a36fb7
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.ip_network('64:ff9b::/96')
 
@@ -30,9 +30,10 @@ def is_public(address: str | Address) -> bool:
         if ip.ipv4_mapped: return is_public(ip.ipv4_mapped)
         if ip in _NAT64: return is_public(ipaddress.IPv4Address(int(ip) & 0xffffffff))
         if ip.sixtofour or ip.teredo or ip.is_site_local: return False
-    return ip.is_global and not (ip.is_private or ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_reserved or ip.is_unspecified)
+    near = ip.is_private or ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_reserved or ip.is_unspecified
+    return ip.is_global and not near
 
-# %% ../../nbs/serving/615_fetching.ipynb #d3ada359
+# %% ../../nbs/serving/615_fetching.ipynb #a90d9e24
 PORTS = dict(http=80, https=443)
 
 def host_allowed(host: str, hosts: Iterable[str]) -> bool:
@@ -55,10 +56,11 @@ def check_url(
     if '@' in parts.netloc: raise refuse('has a user name in it')
     host = (parts.hostname or '').removesuffix('.')
     if not host_allowed(host, hosts): raise refuse('names a host that is not allowed', ', '.join(hosts) or 'none')
-    if (port := PORTS[parts.scheme] if port is None else port) not in ports: raise refuse(f'names port {port}', ', '.join(map(str, ports)))
+    port = PORTS[parts.scheme] if port is None else port
+    if port not in ports: raise refuse(f'names port {port}', ', '.join(map(str, ports)))
     return parts._replace(netloc=host if port == PORTS[parts.scheme] else f'{host}:{port}', fragment='')
 
-# %% ../../nbs/serving/615_fetching.ipynb #3bc5812d
+# %% ../../nbs/serving/615_fetching.ipynb #a7c58ef9
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -75,7 +77,8 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         try: addresses = await self.resolver(host, port)
         except OSError: addresses = []
         if not addresses: raise ServingError('url_failed', 'the host has no address', 'url', host)
-        if not all(self._fine(a) for a in addresses): raise ServingError('url_refused', 'the host has an address that is not public', 'url', host)
+        if not all(self._fine(a) for a in addresses):
+            raise ServingError('url_refused', 'the host has an address that is not public', 'url', host)
         for last, address in enumerate(addresses[:3], 1 - min(len(addresses), 3)):
             try: return await self.inner.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
@@ -89,7 +92,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         except ValueError: return False
         return is_public(ip) or any(ip in net for net in self.trusted)
 
-# %% ../../nbs/serving/615_fetching.ipynb #199e38ba
+# %% ../../nbs/serving/615_fetching.ipynb #6314914b
 @dataclass(frozen=True)
 class FetchRules:
     "How long, how often, where to."
@@ -109,14 +112,16 @@ class Fetcher:
                  tls: ssl.SSLContext | None = None):
         self.limits, self.rules, self.gate = limits, rules, asyncio.Semaphore(rules.at_once)
         self.timeouts = dict.fromkeys(('connect', 'read', 'write', 'pool'), rules.seconds)
-        self.pool = httpcore.AsyncConnectionPool(ssl_context=tls, max_connections=rules.at_once, max_keepalive_connections=rules.at_once,
-                                                 keepalive_expiry=5., network_backend=PinnedBackend(resolver, trusted))
+        self.pool = httpcore.AsyncConnectionPool(ssl_context=tls, max_connections=rules.at_once, keepalive_expiry=5.,
+                                                 network_backend=PinnedBackend(resolver, trusted))
 
-    async def fetch(self, url: str, field: str = 'url', most: int | None = None) -> bytes:
+    async def fetch(self, url: str, field: str = 'url', most: int | None = None   # bytes, below the limit of a photo
+                    ) -> bytes:
         "The bytes at a URL. Raises `ServingError`: url_refused, url_failed, too_large."
         most = self.limits.photo_bytes if most is None else min(most, self.limits.photo_bytes)
         try:
-            async with asyncio.timeout(self.rules.seconds), self.gate: return await self._follow(url, field, most)
+            async with asyncio.timeout(self.rules.seconds), self.gate:
+                return await self._follow(url, field, most)
         except TimeoutError: raise ServingError('url_failed', f'no photo within {self.rules.seconds:g} s', field, url) from None
         except _FAULTS as e: raise ServingError('url_failed', f'no connection ({type(e).__name__})', field, url) from None
         except ServingError as e:
@@ -125,7 +130,7 @@ class Fetcher:
 
     async def close(self) -> None: await self.pool.aclose()
 
-# %% ../../nbs/serving/615_fetching.ipynb #1722f629
+# %% ../../nbs/serving/615_fetching.ipynb #1464b56c
 @patch
 async def _follow(self: Fetcher, url: str, field: str, most: int) -> bytes:
     "Follow redirects, each of them checked like the first address."
@@ -136,7 +141,8 @@ async def _follow(self: Fetcher, url: str, field: str, most: int) -> bytes:
         secure = parts.scheme == 'https'
         async with self.pool.stream('GET', parts.geturl(), headers=_HEADERS, extensions=dict(timeout=self.timeouts)) as answer:
             headers = {k.lower(): v.decode('latin-1') for k, v in answer.headers}
-            if answer.status in (301, 302, 303, 307, 308) and b'location' in headers: url = _joined(parts.geturl(), headers[b'location'], field)
+            if answer.status in (301, 302, 303, 307, 308) and b'location' in headers:
+                url = _joined(parts.geturl(), headers[b'location'], field)
             elif answer.status != 200: raise ServingError('url_failed', f'answers with status {answer.status}', field, url)
             else: return await self._read(answer, headers, field, most)
     raise ServingError('url_refused', f'leads on more than {self.rules.redirects} times', field, url)
@@ -158,7 +164,7 @@ async def _read(self: Fetcher, answer, headers: dict, field: str, most: int) -> 
         if len(body) > most: raise large(f'more than {most:,}')
     return bytes(body)
 
-# %% ../../nbs/serving/615_fetching.ipynb #f3153f2e
+# %% ../../nbs/serving/615_fetching.ipynb #a0aaa701
 @patch
 async def fill(self: Fetcher, request: Request) -> Request:
     "The request with its addresses replaced by bytes or errors."
@@ -170,7 +176,7 @@ async def fill(self: Fetcher, request: Request) -> Request:
         try: data = await self.fetch(photo.url, photo.field, left)
         except ServingError as e: return replace(photo, error=e, url=None)
         left -= len(data)
-        if left < 0: return replace(photo, url=None, error=ServingError('too_large', 'the photos of the request together', photo.field, allowed=f'{self.limits.body_bytes:,} bytes'))
-        if not data: return replace(photo, url=None, error=ServingError('empty', '0 bytes', photo.field))
-        return replace(photo, data=data, url=None)
+        if left >= 0: return incoming(photo.field, data, self.limits, photo.id)
+        told = ServingError('too_large', 'the photos of the request together', photo.field, allowed=f'{self.limits.body_bytes:,} bytes')
+        return replace(photo, url=None, error=told)
     return replace(request, photos=tuple(await asyncio.gather(*map(one, request.photos))))

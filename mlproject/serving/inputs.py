@@ -52,12 +52,15 @@ def incoming(
 def _too_many_bytes(field: str, size: int, limits: Limits) -> ServingError:
     return ServingError('too_large', f'{size:,} bytes', field, allowed=f'at most {limits.photo_bytes:,} bytes a photo')
 
-# %% ../../nbs/serving/610_inputs.ipynb #2a5a1a83
+# %% ../../nbs/serving/610_inputs.ipynb #80d6ea85
 OPTIONS = ('top_k', 'version')
+
+def _unknown(name: str, allowed: tuple[str, ...]) -> ServingError:
+    return ServingError('unknown_field', 'is not a field that we know', name, allowed=', '.join(allowed))
 
 def _option(options: dict, name: str, value: Any) -> None:
     "Check an option and put it down."
-    if name not in OPTIONS: raise ServingError('unknown_field', 'is not a field of a request', name, allowed=', '.join(OPTIONS))
+    if name not in OPTIONS: raise _unknown(name, OPTIONS)
     if name in options: raise ServingError('duplicate_field', 'is given more than once', name)
     options[name] = _top_k(value) if name == 'top_k' else _version(value)
 
@@ -67,13 +70,11 @@ def _spelled(options: dict, name: str, text: str) -> None:
 
 def _top_k(value: Any) -> int:
     if type(value) in (int, float) and value == value // 1 and 1 <= value <= MAX_TOP_K: return int(value)   # 5.0 is an integer in JSON
-    raise ServingError('invalid', 'does not fit', 'top_k', 'null' if value is None else value,
-                       f'a whole number from 1 to {MAX_TOP_K}')
+    raise _no(value, 'does not fit', 'top_k', f'a whole number from 1 to {MAX_TOP_K}')
 
 def _version(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(VERSION_PATTERN, value): return value
-    raise ServingError('invalid', 'is no version', 'version', 'null' if value is None else value,
-                       f'1 to {MAX_ID} letters, digits and . _ @ + -')
+    raise _no(value, 'is no version', 'version', f'1 to {MAX_ID} letters, digits and . _ @ + -')
 
 def _query(query: str | bytes, options: dict) -> None:
     "Options of a query string."
@@ -88,7 +89,7 @@ def _id(value: Any) -> str | None:
     "A client's name for a photo, made harmless."
     return one_line(str(value)[:4 * MAX_ID], MAX_ID) or None
 
-# %% ../../nbs/serving/610_inputs.ipynb #11bf475e
+# %% ../../nbs/serving/610_inputs.ipynb #ae71c861
 PHOTO_FIELDS = ('photos', 'photo')
 OPTION_BYTES = 1024            # of a form field that is no photo
 
@@ -99,8 +100,7 @@ class _Silent:
 
 class _Form:
     "Parts of a multipart body: (headers, content)."
-    def __init__(self, most: int):
-        self.parts, self.most, self.ended = [], most, False
+    def __init__(self): self.parts, self.ended = [], False
 
     def on_part_begin(self): self.headers, self.content, self.name = {}, [], b''
     def on_header_field(self, data, start, end): self.name = data[start:end].lower()
@@ -111,21 +111,22 @@ class _Form:
     def on_part_end(self):
         content = self.content[0] if len(self.content) == 1 else b''.join(self.content)
         self.parts.append((self.headers, content))
-        if len(self.parts) > self.most: raise ServingError('too_large', 'too many parts in the form', allowed=f'at most {self.most}')
     def on_end(self): self.ended = True
 
 _CALLBACKS = [n for n in vars(_Form) if n.startswith('on_')]
 
-# %% ../../nbs/serving/610_inputs.ipynb #12c60a78
+# %% ../../nbs/serving/610_inputs.ipynb #cd426729
 def _parts(body: bytes, boundary: bytes, most: int) -> list[tuple[dict, bytes]]:
     "The parts of a whole multipart body. The parser is slow where false boundaries are, so they are counted first."
     if not 0 < len(boundary) <= 70: raise ServingError('malformed', 'no boundary of 1 to 70 characters', 'content-type')
-    if body.count(b'\r\n--' + boundary) > most + 1: raise ServingError('too_large', 'too many parts in the form', allowed=f'at most {most}')
-    form = _Form(most)
+    if body.count(b'\r\n--' + boundary) > most + 1:
+        raise ServingError('too_large', 'too many parts in the form', allowed=f'at most {most}')
+    form = _Form()
     parser = MultipartParser(boundary, {n: getattr(form, n) for n in _CALLBACKS})
     parser.logger = _Silent()
     try: parser.write(body)
-    except FormParserError as e: raise ServingError('malformed', f'not multipart/form-data: {one_line(e, 120)}', 'body') from None
+    except FormParserError as e:
+        raise ServingError('malformed', f'not multipart/form-data: {one_line(e, 120)}', 'body') from None
     if not form.ended: raise ServingError('malformed', 'the form ends before its last boundary', 'body')
     return form.parts
 
@@ -135,11 +136,12 @@ def _multipart(body: bytes, boundary: bytes, limits: Limits, options: dict) -> l
         kind, about = parse_options_header(headers.get(b'content-disposition', ''))
         name = _text(about.get(b'name', b''))
         if kind != b'form-data' or not name: raise ServingError('malformed', 'a part of the form has no name', 'body')
-        if headers.get(b'content-transfer-encoding', 'binary').lower() not in ('binary', '8bit', '7bit'):
-            raise ServingError('malformed', 'content-transfer-encoding of a part', name, headers[b'content-transfer-encoding'], 'binary')
+        if (packed := headers.get(b'content-transfer-encoding', 'binary')).lower() not in ('binary', '8bit', '7bit'):
+            raise ServingError('malformed', 'content-transfer-encoding of a part', name, packed, 'binary')
         if name in PHOTO_FIELDS:
-            photos.append(incoming(f'{name}[{len(photos)}]', content, limits, _id(_text(about.get(b'filename', b'')))))
-        elif name not in OPTIONS: raise ServingError('unknown_field', 'is not a field of the form', name, allowed=', '.join(PHOTO_FIELDS + OPTIONS))
+            id = _id(_text(about.get(b'filename', b'')))
+            photos.append(incoming(f'{name}[{len(photos)}]', content, limits, id))
+        elif name not in OPTIONS: raise _unknown(name, PHOTO_FIELDS + OPTIONS)
         elif len(content) > OPTION_BYTES: raise ServingError('invalid', 'is too long', name, content)
         else: _spelled(options, name, _text(content))
     return photos
@@ -170,16 +172,16 @@ def parse_json(body: bytes, limits: Limits) -> Any:
     except RecursionError: raise ServingError('malformed', 'JSON nested too deeply', 'body') from None
     except ValueError as e: raise ServingError('malformed', f'not JSON: {one_line(e, 120)}', 'body') from None
 
-# %% ../../nbs/serving/610_inputs.ipynb #e6b73418
+# %% ../../nbs/serving/610_inputs.ipynb #705dafd9
 _DATA_URL = re.compile(r'data:[^,]{0,200};base64,', re.I)
 _SPACE = b' \t\r\n'
 
 def from_base64(text: Any, field: str, limits: Limits) -> bytes:
     "Strict base64, or a data: URL of it, white space allowed. Raises `ServingError`; the size is known before decoding."
-    if not isinstance(text, str): raise ServingError('invalid', 'is not text', field, 'null' if text is None else text, 'base64')
+    if not isinstance(text, str): raise _no(text, 'is not text', field, 'base64')
     start = 0
     if text[:5].lower() == 'data:':
-        if not (head := _DATA_URL.match(text)): raise ServingError('invalid', 'is a data: URL without ;base64', field, text[:40])
+        if not (head := _DATA_URL.match(text)): raise _no(text[:40], 'is a data: URL without ;base64', field)
         start = head.end()
     try: raw = text[start:].encode('ascii')
     except UnicodeEncodeError: raise _not_base64(text[start:], field, 'characters beyond ASCII') from None
@@ -189,15 +191,18 @@ def from_base64(text: Any, field: str, limits: Limits) -> bytes:
     try: return binascii.a2b_base64(raw, strict_mode=True)
     except binascii.Error as e: raise _not_base64(text[start:], field, one_line(e, 80)) from None
 
+def _no(value: Any, why: str, field: str, allowed: str | None = None) -> ServingError:
+    return ServingError('invalid', why, field, 'null' if value is None else value, allowed)
+
 def _not_base64(text: str, field: str, why: str) -> ServingError:
     return ServingError('invalid', f'is not base64 ({why})', field, text[:40], 'A-Z a-z 0-9 + / with = at the end')
 
-# %% ../../nbs/serving/610_inputs.ipynb #0429ab7c
+# %% ../../nbs/serving/610_inputs.ipynb #bc8e9deb
 def read_item(item: Any, field: str, limits: Limits) -> Incoming:   # a member of `photos`, or a line of a batch
     "One photo of a JSON request. Raises `ServingError` for what is no item; a photo that cannot be used carries its error."
-    if not isinstance(item, dict): raise ServingError('invalid', 'is no photo', field, 'null' if item is None else item, 'an object with data or url')
+    if not isinstance(item, dict): raise _no(item, 'is no photo', field, 'an object with data or url')
     for name in item:
-        if name not in ('id', 'data', 'url'): raise ServingError('unknown_field', 'is not a field of a photo', f'{field}.{name}', allowed='id, data, url')
+        if name not in ('id', 'data', 'url'): raise _unknown(f'{field}.{name}', ('id', 'data', 'url'))
     item = {k: v for k, v in item.items() if v is not None}
     if ('data' in item) == ('url' in item): raise ServingError('invalid', 'needs exactly one of data and url', field)
     if not isinstance(id := item.get('id', ''), str) or len(id) > MAX_ID:
@@ -208,27 +213,26 @@ def read_item(item: Any, field: str, limits: Limits) -> Incoming:   # a member o
     except ServingError as e: return Incoming(field, error=e, id=id)
 
 def _address(url: Any, field: str, id: str | None, limits: Limits) -> Incoming:
-    if not isinstance(url, str): raise ServingError('invalid', 'is not text', field, 'null' if url is None else url, 'an address')
+    if not isinstance(url, str): raise _no(url, 'is not text', field, 'an address')
     if url[:5].lower() == 'data:': raise ServingError('invalid', 'belongs into data', field, url[:40], 'an address of a host')
-    if not limits.urls: return Incoming(field, error=ServingError('url_refused', 'this server fetches no photos; send the bytes', field, url), id=id)
-    return Incoming(field, url=url, id=id)
+    if limits.urls: return Incoming(field, url=url, id=id)
+    return Incoming(field, error=ServingError('url_refused', 'this server fetches no photos; send the bytes', field, url), id=id)
 
 def _json(body: bytes, limits: Limits, options: dict) -> list[Incoming]:
     found = parse_json(body, limits)
-    if not isinstance(found, dict): raise ServingError('invalid', 'is no request', 'body', found if found is not None else 'null', 'an object with photos')
+    if not isinstance(found, dict): raise _no(found, 'is no request', 'body', 'an object with photos')
     for name in found:
-        if name != 'photos' and name not in OPTIONS:
-            raise ServingError('unknown_field', 'is not a field of a request', name, allowed=', '.join(('photos', *OPTIONS)))
-        if name != 'photos' and not (name == 'version' and found[name] is None): _option(options, name, found[name])
+        if name != 'photos' and name not in OPTIONS: raise _unknown(name, ('photos', *OPTIONS))
+        if name != 'photos' and (name, found[name]) != ('version', None): _option(options, name, found[name])
     items = found.get('photos', [])
-    if not isinstance(items, list): raise ServingError('invalid', 'is no list', 'photos', items if items is not None else 'null', 'a list of photos')
+    if not isinstance(items, list): raise _no(items, 'is no list', 'photos', 'a list of photos')
     if len(items) > limits.photos: raise _too_many(len(items), limits)
     return [read_item(item, f'photos[{i}]', limits) for i, item in enumerate(items)]
 
 def _too_many(n: int, limits: Limits) -> ServingError:
     return ServingError('too_large', f'{n} photos', 'photos', allowed=f'at most {limits.photos} in a request')
 
-# %% ../../nbs/serving/610_inputs.ipynb #ecc78fd1
+# %% ../../nbs/serving/610_inputs.ipynb #9b8585ec
 READ = 'multipart/form-data, application/json, image/*, application/octet-stream'
 
 def read_request(
@@ -245,7 +249,8 @@ def read_request(
     kind, about = parse_options_header(content_type or 'application/octet-stream')
     if kind == b'multipart/form-data': how, photos = 'multipart', _multipart(body, about.get(b'boundary', b''), limits, options)
     elif kind == b'application/json': how, photos = 'json', _json(body, limits, options)
-    elif kind.startswith(b'image/') or kind == b'application/octet-stream': how, photos = 'raw', [incoming('body', body, limits)] if body else []
+    elif kind.startswith(b'image/') or kind == b'application/octet-stream':
+        how, photos = 'raw', [incoming('body', body, limits)] if body else []
     else: raise ServingError('unsupported_media_type', 'is not a content type that we read', 'content-type', content_type, READ)
     if not photos: raise ServingError('missing', 'no photo in the request', 'photos' if how != 'raw' else 'body')
     if len(photos) > limits.photos: raise _too_many(len(photos), limits)

@@ -16,7 +16,7 @@ from ..core import Problem
 from ..export.extended import Preprocess
 from ..photos import PhotoError, jpeg_parts, read_photo, sniff
 
-# %% ../../nbs/serving/605_limits.ipynb #b3adee3c
+# %% ../../nbs/serving/605_limits.ipynb #76c9f13e
 MIB = 2**20
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ class Limits:
             if top and not (type(value) is int and 1 <= value <= top):
                 raise Problem(f'limit {f.name} = {value!r} does not fit (allowed: a whole number from 1 to {top:,})')
         if not isinstance(self.urls, tuple) or not all(isinstance(u, str) and HOST.fullmatch(u) for u in self.urls):
-            raise Problem(f"limit urls = {self.urls!r} does not fit (allowed: a tuple of names such as 'images.org' and '*.images.org')")
+            raise Problem(f"limit urls = {self.urls!r} does not fit (allowed: a tuple of names, 'images.org' or '*.images.org')")
 
-CEILINGS = dict(body_bytes=1024 * MIB, photo_bytes=256 * MIB, photos=10_000, pixels=200_000_000, other_pixels=200_000_000, side=10_000)
+CEILINGS = dict(body_bytes=1024 * MIB, photo_bytes=256 * MIB, photos=10_000, pixels=200_000_000, other_pixels=200_000_000,
+                side=10_000)
 HOST = re.compile(r'(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*', re.A)
 
 # %% ../../nbs/serving/605_limits.ipynb #7a97a326
@@ -82,7 +83,7 @@ def _frame(kind: int, body: bytes, scan: bytes) -> Frame | None:
     whole = max(h for h, _ in sampling) * max(v for _, v in sampling)
     return Frame(width, height, tuple(h * v for h, v in sampling), whole, kind in _PROGRESSIVE or scan[:1] != bytes([n]))
 
-# %% ../../nbs/serving/605_limits.ipynb #b992fb3e
+# %% ../../nbs/serving/605_limits.ipynb #106f356a
 MEMORY = 240_000_000               # bytes for one photo; the rest of the 300 MB is the encoded photo and what decoders add
 EXACT = {4: 4_000_000}             # decoded pixels by components; above, a smaller scale is asked for
 _EXACT = 10_000_000
@@ -96,7 +97,8 @@ def _jpeg_hint(data: bytes, preprocess: Preprocess, limits: Limits) -> int | Non
     most = EXACT.get(len(frame.samples), _EXACT)
     if _decoded(data, hint) > most:
         hint = min(h for h in (hint, 4 * preprocess.resize) if h)
-        if _decoded(data, hint) > most: raise PhotoError('too_large', f'{frame.width} x {frame.height} px, too long to be decoded at a smaller scale')
+        if _decoded(data, hint) > most:
+            raise PhotoError('too_large', f'{frame.width} x {frame.height} px, too long to be decoded at a smaller scale')
     if frame.coefficients + _PRICE * _decoded(data, hint) > MEMORY:
         raise PhotoError('too_large', f'{frame.width} x {frame.height} px in a progressive JPEG; save it as a baseline JPEG')
     if frame.buffered and frame.area * (scans := jpeg_parts(data).scans) > _SCANS:
@@ -110,7 +112,7 @@ def _decoded(data: bytes, hint: int | None) -> int:
     except ValueError: return 0     # `read_photo` finds the reason
     return height * width
 
-# %% ../../nbs/serving/605_limits.ipynb #efae7d2c
+# %% ../../nbs/serving/605_limits.ipynb #9fedce74
 _PIECES = 10_000                   # chunks, blocks, strips: at most 0.1 s
 _TAGS = 512
 
@@ -133,9 +135,10 @@ def _gif_pieces(data: bytes) -> None:
             pos, left = pos + 1 + size, left - 1
             if left < 0: raise _too_many('GIF blocks before the picture', _PIECES)
         pos, left = pos + 1, left - 1
-    if pos < len(data) and data[pos] not in (0x2c, 0x3b): raise PhotoError('corrupt', f'GIF block of the unknown kind {data[pos]:#04x}')
+    if pos < len(data) and data[pos] not in (0x2c, 0x3b):
+        raise PhotoError('corrupt', f'GIF block of the unknown kind {data[pos]:#04x}')
 
-# %% ../../nbs/serving/605_limits.ipynb #3c7223f7
+# %% ../../nbs/serving/605_limits.ipynb #f8a09c0e
 _TIFF_COMPRESSIONS = {1: 'none', 5: 'LZW', 8: 'deflate', 32946: 'deflate', 32773: 'PackBits'}
 
 def _bmp_pieces(data: bytes) -> None:
@@ -155,9 +158,10 @@ def _tiff_pieces(data: bytes) -> None:
 
 def _tiff_compression(kind: int) -> None:
     if kind not in _TIFF_COMPRESSIONS:
-        raise PhotoError('unsupported_format', f'TIFF with compression {kind}; allowed: {", ".join(dict.fromkeys(_TIFF_COMPRESSIONS.values()))}')
+        allowed = ', '.join(dict.fromkeys(_TIFF_COMPRESSIONS.values()))
+        raise PhotoError('unsupported_format', f'TIFF with compression {kind}; allowed: {allowed}')
 
-# %% ../../nbs/serving/605_limits.ipynb #fd166d2e
+# %% ../../nbs/serving/605_limits.ipynb #bfbdd7e2
 _CHECKS = dict(png=_png_pieces, gif=_gif_pieces, bmp=_bmp_pieces, tiff=_tiff_pieces)
 
 def pixels(
@@ -172,4 +176,5 @@ def pixels(
         hint, most = None, limits.other_pixels
         try: _CHECKS.get(kind, len)(data)
         except (struct.error, IndexError): raise PhotoError('truncated', f'{kind.upper()} ends inside its header') from None
-    return preprocess.fit(read_photo(data, max_pixels=most, min_side=limits.side, min_side_hint=hint))
+    rgb = read_photo(data, max_pixels=most, min_side=limits.side, min_side_hint=hint)
+    return preprocess.fit(rgb)

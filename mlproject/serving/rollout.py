@@ -81,13 +81,14 @@ def widths(weights: dict[str, float]) -> dict[str, int]:   # parts of LINE, all 
 
 # %% ../../nbs/serving/630_rollout.ipynb #c161b59b
 def rebalance(bands: Bands, wanted: dict[str, int]) -> Bands:   # wanted: widths that fill the line
-    "New bands with the least ground changing hands."
-    left, kept, free = dict(wanted), [], []
+    "New bands with the least ground changing hands. Bands keep their left end, those of the version named last their right end."
+    left, kept, free, last = dict(wanted), [], [], next(reversed(wanted))
     for low, high, v in bands or ((0, LINE, ''),):
-        middle = low + min(high - low, left.get(v, 0))
-        if low < middle: kept.append((low, middle, v))
-        if middle < high: free.append((middle, high))
-        if v in left: left[v] -= middle - low
+        keep = min(high - low, left.get(v, 0))
+        start = high - keep if v == last else low   # so two versions lie as cumulative weights do, whatever came before
+        if keep: kept.append((start, start + keep, v))
+        free += [(a, b) for a, b in ((low, start), (start + keep, high)) if a < b]
+        if v in left: left[v] -= keep
     for v, need in left.items():
         while need:
             low, high = free.pop(0)
@@ -114,6 +115,7 @@ class Fleet:
         self._lock, self._loading = threading.Lock(), threading.Lock()
         self._versions: dict[str, Loaded] = {}   # replaced, never changed: readers need no lock
         self._bands: Bands = ()
+        self.shadows: tuple[str, ...] = ()       # versions that are asked everything and answer nobody
         self._turn = itertools.count()
 
     def versions(self) -> list[Loaded]:
@@ -171,7 +173,7 @@ def set_weights(self: Fleet, weights: dict[str, float]) -> dict[str, float]:   #
     wanted = widths(weights)
     with self._lock:
         self._known(wanted)
-        self._bands = rebalance(self._bands, wanted)
+        self._bands = rebalance(self._bands, {v: wanted[v] for v in self._versions if v in wanted})
     return self.weights()
 
 @patch

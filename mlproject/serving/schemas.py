@@ -56,7 +56,7 @@ def shown(value: Any, limit: int = 80) -> str:   # printable, on one line
     if isinstance(value, int) and value.bit_length() > 256: return f'an integer of {value.bit_length():,} bits'
     return one_line(str(value)[:4 * limit], limit)
 
-# %% ../../nbs/serving/600_schemas.ipynb #1d45e16a
+# %% ../../nbs/serving/600_schemas.ipynb #949cb2da
 class ServingError(Problem):
     "An error with an HTTP status, made for the program and the person at the other end."
     def __init__(self,
@@ -73,7 +73,8 @@ class ServingError(Problem):
         self.value = None if value is None else shown(value)
         self.allowed = None if allowed is None else one_line(allowed, 300)
         where = ' = '.join(filter(None, (self.field, self.value)))
-        self.detail = one_line(': '.join(filter(None, (where, text or self.title))) + (f' (allowed: {self.allowed})' if allowed else ''))
+        said = ': '.join(filter(None, (where, text or self.title)))
+        self.detail = one_line(f'{said} (allowed: {self.allowed})' if self.allowed else said)
 
     def __str__(self) -> str: return f'{self.code}: {self.detail}'
 

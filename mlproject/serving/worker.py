@@ -24,16 +24,17 @@ class Rollout:
         self.path, self._seen = Path(folder) / 'rollout.json', None
 
     def read(self) -> dict:
-        "models: version -> folder; weights: version -> share."
-        return read_json(self.path) if self.path.exists() else dict(models={}, weights={})
+        "models: version -> folder; weights: version -> share; shadows: versions that are asked and answer nobody."
+        return dict(models={}, weights={}, shadows=[]) | (read_json(self.path) if self.path.exists() else {})
 
-    def write(self, models: dict[str, str] | None = None, weights: dict[str, float] | None = None) -> dict:
-        "Change one or both for all workers."
+    def write(self, models: dict[str, str] | None = None, weights: dict[str, float] | None = None, shadows: list[str] | None = None) -> dict:
+        "Change some or all of it for all workers."
         now = self.read()
         made = dict(models=now['models'] if models is None else {v: str(Path(p).resolve()) for v, p in models.items()},
-                    weights=now['weights'] if weights is None else weights)
+                    weights=now['weights'] if weights is None else weights, shadows=now['shadows'] if shadows is None else list(shadows))
         if wrong := [v for v, w in made['weights'].items() if v not in made['models'] or not isinstance(w, (int, float)) or not 0 <= w < 1e9]:
             raise Problem(f'weight of version {wrong[0]!r} does not fit (versions: {", ".join(made["models"]) or "none"}; weights from 0)')
+        if lost := [v for v in made['shadows'] if v not in made['models']]: raise Problem(f'shadow {lost[0]!r} is no version (versions: {", ".join(made["models"]) or "none"})')
         if made['weights'] and not sum(made['weights'].values()): raise Problem('all weights are 0: nobody would answer')
         write_json(self.path, made)
         return made
@@ -52,6 +53,7 @@ def bring_in_line(fleet, wanted: dict, timeout: float = 30.) -> None:
     for version, folder in wanted['models'].items():
         if version not in there: fleet.load(folder, version)
     if wanted['weights']: fleet.set_weights(wanted['weights'])
+    fleet.shadows = tuple(wanted.get('shadows', ()))
     for version in there - set(wanted['models']): fleet.unload(version, timeout)
 
 # %% ../../nbs/serving/653_worker.ipynb #c1bb3025

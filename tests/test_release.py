@@ -1,0 +1,111 @@
+"A release goes forward on evidence, back on illness, and the workers follow the log whatever happens in between."
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from mlproject.core import Problem
+from mlproject.evaluation.sequential import CanaryPolicy
+from mlproject.export.extended import Prediction
+from mlproject.operations.feedback import FEEDBACK, enqueue, next_items, review
+from mlproject.operations.release import EVENTS, RELEASE, Health, HealthPolicy, Release, audited_pairs, current, history, ill
+from mlproject.serving.capture import ANSWERS, CAPTURE, REQUESTS, answer_row, request_row
+from mlproject.serving.state import open_engine, prepare
+from mlproject.serving.worker import Rollout
+
+SPECIES = ('Vulpes vulpes', 'Canis lupus')
+
+@pytest.fixture
+def release(state_url, tmp_path):
+    "A champion in memory; the rollout is the file that workers follow."
+    engine, rollout = open_engine(state_url), Rollout(tmp_path)
+    prepare(engine, CAPTURE, FEEDBACK, RELEASE)
+    rollout.write({'3': tmp_path/'three'}, {'3': 1.})
+    yield Release(engine, 'mlproject', rollout)
+    engine.dispose()
+
+def traffic(engine, tag, old, new, place=None, at=None, role=('answer', 'shadow')):
+    "Audited requests that version 3 and its shadow 4 answered; old and new: whether each was right."
+    say = lambda right: SimpleNamespace(prediction=Prediction(((SPECIES[not right], .9),), SPECIES[not right], .9), logits=None, embedding=None)
+    requests, answers = [], []
+    for i, (a, b) in enumerate(zip(old, new)):
+        served = SimpleNamespace(request_id=f'{tag}-{i}', door='rest', name='m', version='3', route_key=None, key_id=None, trace=None, outcome='ok', timings={}, context=dict(locationID=place or f'cam-{tag}-{i}'))
+        requests.append(request_row(served, (time.time() if at is None else at + i)))
+        answers += [answer_row(served.request_id, 0, say(a), '3', None, role[0]), answer_row(served.request_id, 0, say(b), '4', None, role[1])]
+    with engine.begin() as c:
+        for table, r in ((REQUESTS, requests), (ANSWERS, answers)): c.execute(sa.insert(table), r)
+    enqueue(engine, [dict(stream='audit', request_id=r['id'], item=0, photo=None, reason='random', priority=1., probability=1.) for r in requests])
+    for w in next_items(engine, 'anna', 'audit', len(requests)): review(engine, SPECIES, w.id, 'anna', SPECIES[0])
+
+PASSED = dict(passed=True)
+
+def test_a_better_one_is_promoted_and_the_old_one_leaves_memory(release, tmp_path):
+    release.start('4', tmp_path/'four', PASSED)
+    assert release.rollout.read() | dict(models=0) == dict(models=0, weights={'3': 1.}, shadows=['4', '3'])
+    assert release.advance().weight == .01
+    rng = np.random.default_rng(0)
+    traffic(release.engine, 't', rng.random(300) < .8, rng.random(300) < .95)
+    assert release.advance().stage == 'promoted'
+    now = release.rollout.read()
+    assert (list(now['models']), now['weights'], now['shadows']) == (['4'], {'4': 1.}, [])
+
+def test_pairs_count_whichever_version_answered(release, tmp_path):
+    release.start('4', tmp_path/'four', PASSED)
+    traffic(release.engine, 'a', [True, False], [True, True])
+    traffic(release.engine, 'b', [False], [True], role=('shadow', 'answer'))
+    old, new, bursts = audited_pairs(release.engine, '3', '4')
+    assert sorted(zip(old, new)) == [(False, True), (False, True), (True, True)] and len(set(bursts)) == 3
+
+def test_a_burst_is_one_observation(release, tmp_path):
+    release.start('4', tmp_path/'four', PASSED)
+    traffic(release.engine, 'burst', [False] * 50, [True] * 50, place='cam-1', at=60. * int(time.time() // 60 + 5))
+    assert release.verdict().pairs.n == 1 and release.advance().stage == 'canary'
+
+def test_without_evidence_the_canary_stays_narrow(release, tmp_path):
+    release.start('4', tmp_path/'four', PASSED)
+    weights = [e.weight for _ in range(5) if (e := release.advance())]
+    assert weights == [.01, .05]
+
+def test_the_schedule_waits_between_steps(release, tmp_path):
+    release.start('4', tmp_path/'four', PASSED)
+    assert release.advance(step_s=600) is None and release.advance(step_s=600, now=time.time() + 601).weight == .01
+
+def test_illness_ends_it_even_while_paused(release, tmp_path):
+    release.start('4', tmp_path/'four', PASSED); release.move(.05, 'anna', 'a try'); release.pause('anna', 'lunch')
+    assert release.advance() is None
+    ended = release.advance(Health(100, 30), Health(900, 1))
+    assert (ended.stage, ended.by, release.rollout.read()['weights']) == ('rolled_back', 'health', {'3': 1.})
+    assert ended.evidence['candidate']['errors'] == 30 and '4' not in release.rollout.read()['models']
+
+@pytest.mark.parametrize('mine, theirs, sick', [(Health(20, 1), Health(20, 0), True), (Health(19, 19), Health(20, 0), False), (Health(1000, 25), Health(1000, 10), False),
+                                                (Health(500, 0, 100), Health(500, 0, 20), True), (Health(500, 0, 100), Health(500, 0, 80), False), (Health(100, 50), Health(100, 50), False)])
+def test_ill_means_worse_than_the_version_beside_it(mine, theirs, sick): assert bool(ill(mine, theirs)) == sick
+
+def test_what_cannot_be_is_refused_and_leaves_everything(release, tmp_path):
+    for call, words in ((lambda: release.advance(), 'no release'), (lambda: release.promote('a', 'b'), 'no release'), (lambda: release.rollback('a', 'b'), 'nothing to roll back'),
+                        (lambda: release.start('4', 'f', dict(passed=False, reason='worse on Lynx lynx')), 'worse on Lynx lynx'), (lambda: release.start('4', 'f', {}), 'no evidence'),
+                        (lambda: release.start('3', 'f', PASSED), 'the champion already')):
+        with pytest.raises(Problem, match=words): call()
+    release.start('4', tmp_path/'four', PASSED)
+    for call, words in ((lambda: release.start('5', 'f', PASSED), 'a release of 4 is running'), (lambda: release.move(0, 'a', 'b'), 'weight 0'), (lambda: release.move(1, 'a', 'b'), 'weight 1')):
+        with pytest.raises(Problem, match=words): call()
+    assert [e.stage for e in history(release.engine)] == ['shadow'] and release.rollout.read()['weights'] == {'3': 1.}
+
+def test_a_crash_between_log_and_workers_is_settled(release, tmp_path):
+    "The event is written, the workers were not told: the next look brings them in line."
+    release.start('4', tmp_path/'four', PASSED)
+    write, release.rollout.write = release.rollout.write, lambda **k: (_ for _ in ()).throw(OSError('killed here'))
+    with pytest.raises(OSError): release.move(.25, 'anna', 'a try')
+    release.rollout.write = write
+    assert release.rollout.read()['weights'] == {'3': 1.} and current(release.engine, 'mlproject').weight == .25
+    release.settle()
+    assert release.rollout.read()['weights'] == {'4': .25, '3': .75}
+
+def test_the_log_only_grows_and_keeps_its_evidence(release, tmp_path):
+    release.start('4', tmp_path/'four', PASSED | dict(macro_f1=np.float64(.9)))
+    release.move(.05, 'anna\nben', 'x' * 9000); release.rollback('anna', 'no')
+    events = history(release.engine)
+    assert [e.stage for e in events] == ['shadow', 'canary', 'rolled_back'] and [e.id for e in events] == sorted(e.id for e in events)
+    assert events[0].evidence['passed'] is True and len(events[1].reason) <= 400 and '\n' not in events[1].by
