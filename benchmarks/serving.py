@@ -45,18 +45,21 @@ def ours(name: str, model: str) -> Server:
 BARE = Server('bare engine', (sys.executable, str(HERE / 'bare_engine.py'), '{folder}', '{port}'))
 SERVERS = dict(
     mobilenet_v3_small=[ours('ours', 'plain'), BARE, peer('litserve'), peer('litserve', 'ours'), peer('bentoml', ready='/readyz'), peer('fastapi')],
-    resnet18=[ours('ours, variant', 'variant'), ours('ours, float32', 'plain'), peer('litserve')])
+    resnet18=[ours('ours, as chosen', 'variant'), ours('ours, int8 unjudged', 'int8'), ours('ours, float32', 'plain'), peer('litserve')])
 
 def prepare(home: Path, source: Path) -> None:
     "Photos, networks and the key; made once."
     from mlproject.export.extended import read_about
-    from mlproject.export.variants import optimise, variants_table
+    from mlproject.export.variants import candidates, optimise, variants_table
     if not (home / 'jpegs/031.jpg').exists(): jpegs(home / 'jpegs', source)
     for backbone, size in NETWORKS.items():
         folder = home / backbone
         if (folder / 'variant/manifest.json').exists(): continue
         judged = build(folder, backbone, size, source)
-        optimise(folder / 'plain', folder / 'variant', judged['calibration'], judged['photos'], judged['labels'])
+        given = judged['calibration'], judged['photos'], judged['labels']
+        optimise(folder / 'plain', folder / 'variant', *given)
+        int8 = [v for v in candidates() if 'int8' in v.name]   # what a network would gain whose accuracy stands it
+        optimise(folder / 'plain', folder / 'int8', *given, variants=int8, bound=1, doubt=2, margin=0)
         print(backbone + '\n' + variants_table(read_about(folder / 'variant')), flush=True)
 
 def tree(pid: int) -> list[psutil.Process]:
