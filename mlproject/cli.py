@@ -275,8 +275,8 @@ def serve(model: str = typer.Option(None, '--model', '-m', metavar='FOLDER|model
           host: str = typer.Option(None, '--host', help='Address to listen on; 127.0.0.1 is for this machine only.'),
           port: int = typer.Option(None, '--port', '-p', min=0, max=65535, help='0: any that is free.'),
           grpc_port: int = typer.Option(None, '--grpc-port', min=0, max=65535, help='gRPC, Open Inference Protocol; 0: off.'),
-          workers: int = typer.Option(None, '--workers', '-w', min=1, help='Processes; one with a thread a core is the fastest.'),
-          threads: int = typer.Option(None, '--threads', min=0, help='Threads of each process; 0: one a core.'),
+          workers: int = typer.Option(None, '--workers', '-w', min=0, help='Processes; default: one a core, at most four.'),
+          threads: int = typer.Option(None, '--threads', min=0, help='Threads of each process; 0: the cores shared out.'),
           keys: str = typer.Option(None, '--keys', metavar='FILE', help='API keys, see `mlproject keys`.'),
           pairs: list[str] = typer.Option(None, '--set', metavar='KEY=VALUE', help='Any other key of [serving] in settings.ini.')):
     "Answer photos over HTTP (and gRPC): ready in seconds, ends without losing a request."

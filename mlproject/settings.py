@@ -132,8 +132,8 @@ class Serving:
     host: str = '127.0.0.1'  # address to listen on; others than this machine can reach 0.0.0.0
     port: int = 8000  # 0: any free one
     grpc_port: int = 0  # Open Inference Protocol over gRPC; 0: off
-    workers: int = 1  # processes; one with a thread a core is the fastest
-    threads: int = 0  # worker threads of each process, 0: one a core
+    workers: int = 0  # processes; 0: one a core, at most four
+    threads: int = 0  # worker threads of each process, 0: as many as there are cores for each
     batch: int = 4  # most photos in one call of the network
     queue: int = 256  # most photos that wait
     queue_ms: int = 250  # a request that would wait longer is refused with 503

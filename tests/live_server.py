@@ -6,7 +6,7 @@ from pathlib import Path
 def start(model, folder: Path, **settings):
     "`serve` in a new process; ready when this returns."
     folder.mkdir(parents=True, exist_ok=True)
-    given = dict(port=0, threads=1, log=str(folder/'requests.log'), keys=str(folder/'keys.json'), state=str(folder/'state')) | settings
+    given = dict(port=0, workers=1, threads=1, log=str(folder/'requests.log'), keys=str(folder/'keys.json'), state=str(folder/'state')) | settings
     code = ('import sys, json; from mlproject.core import Problem; from mlproject.serving.supervisor import Serving, serve\n'
             'model, given = json.loads(sys.argv[1])\n'
             'try: serve(model, Serving(**given), version="1", announce=lambda s: print(s.port, flush=True))\n'

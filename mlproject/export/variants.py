@@ -111,7 +111,7 @@ def choose(trials: list[Trial],     # the first is float32's
            photos: int,             # they were measured on
            bound: float = .005,     # loss of accuracy that is accepted
            doubt: float = .015,     # upper end of the loss's interval that is accepted
-           margin: float = 1.2      # times faster, at least
+           margin: float = 1.1      # times faster, at least
            ) -> str:                # name of a trial
     "The fastest variant within the bound, or float32."
     plain, *others = trials
@@ -148,7 +148,7 @@ def optimise(source: str | Path,      # an extended model in float32
              labels: list[str],       # their species
              *, bound: float = .005,  # loss of accuracy that is accepted; 0.005 is half a point
              doubt: float = .015,     # upper end of the loss's interval that is accepted
-             margin: float = 1.2,     # times faster, at least
+             margin: float = 1.1,     # times faster, at least
              variants: list[Variant] | None = None,   # to try; all that run here by default
              timer: Callable = cost
              ) -> Path:
