@@ -79,7 +79,7 @@ if __name__ == '__main__':
         rate = 1000/ms['whole'] * (1 if what == 'wall' else threads)
         rows.append({'clock': what, 'decode, ms': f"{ms['decode']:.3f}", 'network, ms': f"{ms['network']:.3f}", 'whole, ms': f"{ms['whole']:.3f}", 'photos/s': f'{rate:,.0f}',
                      'of the ceiling': f'{100*statistics.median(share):.0f} % ({100*min(share):.0f} to {100*max(share):.0f})', 'bar': '80 %'})
-    publish('5_batch', f'Batch prediction, {n:,} JPEGs of {size:.0f} KB, {asked.backbone} at {asked.size} px, {threads} threads (`make bench-batch`)', rows,
+    publish('7_batch', f'Batch prediction, {n:,} JPEGs of {size:.0f} KB, {asked.backbone} at {asked.size} px, {threads} threads (`make bench-batch`)', rows,
             f'Medians of {asked.rounds} rounds, each of which decodes all photos, runs the network on all pixels, and predicts the folder from start (listing, loading and verifying '
             f'the model, reading, writing Parquet) to end. Milliseconds a photo; those of the wall clock with {threads} threads, those of the CPU of one. '
             'The ceiling is decoding and network alone, one after the other.')

@@ -193,7 +193,7 @@ def main() -> None:
         rows += (made := tests[name]())
         for r in made: print(*r.values(), sep=' | ', flush=True)
     title = f'Past the limits: three times the load for {o.seconds:g} s, a killed worker, SIGTERM, slow and huge requests'
-    if o.publish: publish('overload', title, rows)
+    if o.publish: publish('6_overload', title, rows)
     sys.exit(any(r[''] != 'met' for r in rows))
 
 if __name__ == '__main__': main()

@@ -174,7 +174,7 @@ def main() -> None:
                 print(*[f'{r["server"]}: {r["connections"]} connections, {r["rate"]:.0f}/s, p99 {r["p99"]:.0f} ms, {r["cpu"]:.2f} CPU-ms, {r["errors"]} errors' for r in rows[-len(o.connections.split(',')):]], sep='\n', flush=True)
         title = f'{backbone} at {NETWORKS[backbone]} px, JPEGs of 500 x 375 and 51 KB as multipart uploads, {o.rounds} rounds of {o.seconds:g} s that take turns'
         made = summary(rows, 'litserve')
-        if o.publish: publish(f'serving_{backbone}', title, made)
+        if o.publish: publish(f'5_serving_{backbone}', title + ' (`make bench-serving`)', made)
         else: print(title, *made, sep='\n')
 
 if __name__ == '__main__': main()
