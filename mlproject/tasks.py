@@ -56,7 +56,7 @@ def curate(product, upstream, min_side: int, near_threshold: int, burst_seconds:
     save_step(folder_of(product), outcome, kind='curated', photo_root=root, looks=looks)
 
 # %% ../nbs/900_tasks.ipynb #c010037c
-def split(product, upstream, validation: float, test: float, honour_given: bool, previous: str, seed: int, code):
+def split(product, upstream, validation: float, test: float, honour_given: bool, seed: int, code, previous: str = 'auto'):
     "Curated records -> which one is for training, validation, test; groups stay together, and held-out photos of an earlier run held out."
     from mlproject.data.examples import with_groups
     from mlproject.data.records import load_step, save_step
