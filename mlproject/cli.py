@@ -16,8 +16,10 @@ from pathlib import Path
 import typer
 
 from .core import Problem, read_json, say, write_json
+from .relearning import feedback_app, retrain
+from .releasing import release_app
 from .settings import project_root
-from .upkeep import feedback_app, find_model, monitor, release_app, retrain
+from .upkeep import find_model, monitor
 
 # %% ../nbs/910_cli.ipynb #fb060a9e
 app = typer.Typer(name='mlproject', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
