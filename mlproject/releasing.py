@@ -6,7 +6,7 @@
 __all__ = ['release_app', 'REASON', 'ME', 'BY', 'release_of', 'products_of', 'evidence', 'columns', 'release_status',
            'release_start', 'release_advance', 'release_pause', 'release_promote', 'release_rollback', 'release_log']
 
-# %% ../nbs/905_releasing.ipynb #eda69d6c
+# %% ../nbs/905_releasing.ipynb #de99de13
 import json, os
 from pathlib import Path
 
@@ -14,9 +14,9 @@ import typer
 
 from .core import Problem, read_json
 from .settings import load_serving, load_settings, project_root
-from .upkeep import DATABASE, STATE, aligned, answering, opened, registered
+from .upkeep import DATABASE, STATE, aligned, answering, has_registry, opened, registered
 
-# %% ../nbs/905_releasing.ipynb #ec665342
+# %% ../nbs/905_releasing.ipynb #3d901bb0
 def release_of(serving) -> tuple: # Release, settings
     "The release of the registered model in the state folder."
     from mlproject.export.registry import set_alias
@@ -28,7 +28,7 @@ def release_of(serving) -> tuple: # Release, settings
     settings, engine = load_settings(), opened(serving, CAPTURE, FEEDBACK, RELEASE)
     def alias(name: str, what: str, version: str | None):
         found = registered(version, settings)
-        if version is None or found: set_alias(name, what, found and found.version, settings.tracking_uri) # a folder that is served has no number
+        if found or (version is None and has_registry(settings)): set_alias(name, what, found and found.version, settings.tracking_uri) # a folder that is served has no number
     return Release(engine, settings.registry_name, Rollout(serving.state), alias), settings
 
 def products_of(version, # registered Version

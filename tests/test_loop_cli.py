@@ -1,7 +1,9 @@
 "`mlproject monitor`, `release`, `feedback`, `retrain` as typed, beside a real server with a database and a state folder."
 import json, os, subprocess, sys, time
+from datetime import datetime, timezone
 from pathlib import Path
 
+import cv2
 import httpx
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,7 @@ from conftest import ROOT, TINY, copy_repository, environment
 from typer.testing import CliRunner
 
 from mlproject.cli import app
-from mlproject.core import Problem, read_manifest, write_folder, write_json
+from mlproject.core import Problem, write_folder, write_json
 from mlproject.data.records import Outcome, records_table, save_step
 from mlproject.evaluation.calibration import Calibration
 from mlproject.evaluation.evaluate import evaluate, prediction_rows, write_evaluation
@@ -20,10 +22,10 @@ from mlproject.export.extended import ExtendedModel
 from mlproject.export.registry import list_versions, register
 from mlproject.looks import QUALITY, quality, small_grey
 from mlproject.monitoring.reference import make_reference, write_reference
-from mlproject.operations.feedback import ITEMS, queue_state, verdicts
-from mlproject.operations.selection import draw_active
+from mlproject.operations.feedback import ITEMS, next_items, queue_state, review, verdicts
+from mlproject.operations.selection import draw_active, draw_audit
 from mlproject.photos import read_photo
-from mlproject.serving.capture import ANSWERS, PHOTOS, REQUESTS, captured
+from mlproject.serving.capture import PHOTOS, REQUESTS, captured
 from mlproject.serving.state import open_engine
 from mlproject.serving.worker import Rollout
 
@@ -73,24 +75,22 @@ def served(place, models):
     with httpx.Client(base_url=f'http://127.0.0.1:{server.rest}', timeout=20) as client: yield client, open_engine(f'sqlite:///{place}/state.db')
     if server.process.poll() is None: server.stop()
 
-def ask(served, photos):
+def ask(served, photos, together=25):
     client, engine = served
     before = len(captured(engine))
-    for i in range(0, len(photos), 25): assert client.post('/v1/predict', files=[('photos', (f'{k}.jpg', p)) for k, p in enumerate(photos[i:i + 25])]).status_code == 200
+    for i in range(0, len(photos), together): assert client.post('/v1/predict', files=[('photos', (f'{k}.jpg', p)) for k, p in enumerate(photos[i:i + together])]).status_code == 200
     until(lambda: len(captured(engine)) == before + len(photos))
 
 def test_a_look_from_calm_to_watch_and_what_follows(served, place):
-    ask(served, [photo(i) for i in range(150)])
+    ask(served, [photo(i) for i in range(150)], 1)   # the audit draws requests
     told = mlproject('monitor')
     assert told.startswith('CALM') and 'accuracy, unlabelled' in told and not [line for line in told.splitlines() if line != line.rstrip()]
     drawn = sum(queue_state(served[1])['audit'].values())
     assert drawn < 20                                                     # 2 %
     started = time.time()
-    dark = [photo(i, quality=95) for i in range(200, 350)]
-    import cv2
-    dark = [cv2.imencode('.jpg', (cv2.imdecode(np.frombuffer(p, np.uint8), 1) * .3).astype(np.uint8))[1].tobytes() for p in dark]
-    ask(served, dark)
-    seen = json.loads(mlproject('monitor', '--json', '--since', f'{time.time() - started + .5:.3f}s', '--alerts', place/'alerts.jsonl', code=1))
+    dark = [cv2.imencode('.jpg', (cv2.imdecode(np.frombuffer(photo(i), np.uint8), 1) * .3).astype(np.uint8))[1].tobytes() for i in range(200, 350)]
+    ask(served, dark, 1)
+    seen = json.loads(mlproject('monitor', '--json', '--since', datetime.fromtimestamp(started, timezone.utc).isoformat(), '--alerts', place/'alerts.jsonl', code=1))
     assert seen['level'] == 'watch' and 'drift.inputs' in [a['key'] for a in seen['alarm']['alerts']] and not seen['retrain']
     assert seen['drawn'] > 10 and sum(queue_state(served[1])['audit'].values()) == drawn + seen['drawn']   # 25 % now
     lines = [json.loads(line) for line in (place/'alerts.jsonl').read_text().splitlines()]
@@ -100,8 +100,6 @@ def test_harm_is_exit_status_3_and_makes_a_retraining_due(served, place):
     ask(served, [photo(i) for i in range(200)])
     mlproject('monitor')
     with served[1].begin() as c: c.execute(sa.delete(ITEMS))
-    from mlproject.operations.feedback import next_items, review
-    from mlproject.operations.selection import draw_audit
     draw_audit(served[1], 1.)
     for w in next_items(served[1], 'anna', 'audit', 200): review(served[1], SPECIES, w.id, 'anna', SPECIES[0])   # most answers are wrong
     assert 'no retraining is due' in mlproject('retrain', '--if-due')
