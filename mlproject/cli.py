@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'DEMO', 'MANY', 'COMPOSED', 'keys_app', 'KEYS', 'LESSONS_SKIP', 'parameters', 'checkout', 'product_folder',
            'build', 'percent', 'summary', 'with_parameters', 'run', 'run_pipeline', 'environment_default', 'demo',
-           'demo_report', 'curate', 'curation_settings', 'find_model', 'predict', 'predict_into', 'capacity', 'load_of',
+           'demo_report', 'curate', 'curation_settings', 'predict', 'predict_into', 'capacity', 'load_of',
            'served_model', 'served_settings', 'serve', 'keys_create', 'keys_list', 'keys_revoke', 'lessons', 'doctor',
            'run_all_lessons', 'notebooks', 'readme', 'lab', 'main']
 
@@ -16,7 +16,10 @@ from pathlib import Path
 import typer
 
 from .core import Problem, read_json, say, write_json
+from .relearning import feedback_app, retrain
+from .releasing import release_app
 from .settings import project_root
+from .upkeep import find_model, monitor
 
 # %% ../nbs/910_cli.ipynb #fb060a9e
 app = typer.Typer(name='mlproject', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -174,17 +177,6 @@ def curation_settings(sources: list[str] | None, only: str | None) -> tuple: # s
     return given, config_of((env.get('curation') or {}) | (dict(only=[s.strip() for s in only.split(',')]) if only else {}))
 
 # %% ../nbs/910_cli.ipynb #62a0ea31
-def find_model(model: str | None # what `--model` was given: folder, models:/name@alias, or None
-              ) -> Path: # folder of an extended model
-    "The model to use: the one named, else the one exported last below build/. Raises `Problem`."
-    if model and model.startswith('models:'):
-        from mlproject.export.registry import resolve
-        return resolve(model)
-    if model: return Path(model)
-    made = sorted(Path('build').glob('*/extended/manifest.json'), key=lambda p: p.stat().st_mtime)
-    if not made: raise Problem('no model below build/: `make run` makes one, or name one with --model FOLDER')
-    return made[-1].parent
-
 @app.command()
 def predict(photos: list[str] = typer.Argument(..., metavar='PHOTO|FOLDER...', help='Photos, or folders of photos.'),
             model: str = typer.Option(None, '--model', '-m', metavar='FOLDER|models:/NAME@ALIAS', help='Extended model; default: the latest below build/.'),
@@ -318,6 +310,12 @@ def keys_revoke(id: str = typer.Argument(..., metavar='ID'), file: str = KEYS):
     "Let a key open nothing any more, on a running server within a second."
     from mlproject.serving.guarding import revoke_key
     say(f'key {revoke_key(served_settings(dict(keys=file), None).keys, id).id} is revoked')
+
+# %% ../nbs/910_cli.ipynb #0d1577a3
+app.command()(monitor)
+app.command()(retrain)
+app.add_typer(release_app, name='release')
+app.add_typer(feedback_app, name='feedback')
 
 # %% ../nbs/910_cli.ipynb #b48414ab
 LESSONS_SKIP = ('reports', 'tutorials') # they need a run's products, or make one: their tests are in tests/

@@ -175,4 +175,5 @@ def load_serving(
     made['keys'] = str(here / Path(str(made['keys'])).expanduser())
     made['database'] = _resolved(str(made['database']), here)
     if '://' not in str(made['photo_store']): made['photo_store'] = str(here / Path(str(made['photo_store'])).expanduser())
+    if made['state']: made['state'] = str(here / Path(str(made['state'])).expanduser())
     return Serving(**made)

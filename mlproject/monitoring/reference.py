@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'VERSION', 'NAME', 'Coordinates', 'random_coordinates', 'principal_coordinates', 'Window', 'Reference',
-           'make_reference', 'see', 'write_reference', 'read_reference']
+           'make_reference', 'see', 'reference_bytes', 'write_reference', 'read_reference']
 
 # %% ../../nbs/monitoring/700_reference.ipynb #6abc01a5
 import json
@@ -117,18 +117,21 @@ def see(reference: Reference, logits, embedding, quality: dict | None = None, bu
 # %% ../../nbs/monitoring/700_reference.ipynb #ef279cb4
 FORMAT, VERSION, NAME = 'mlproject.reference', 1, 'reference.safetensors'
 
-def write_reference(path: str | Path,    # a folder, or the file itself
-                    reference: Reference) -> Path:
-    "Write it, whole or not at all."
+def reference_bytes(reference: Reference) -> bytes:
+    "The file's contents; the same reference gives the same bytes."
     from safetensors.numpy import save
     w, c = reference.window, reference.coordinates
     arrays = dict(logits=w.logits, embedding=w.embedding, right=reference.right.astype(np.uint8), mean=c.mean, basis=c.basis)
     arrays |= {f'quality.{k}': v.astype(np.float32) for k, v in w.quality.items()}
     about = dict(format=FORMAT, version=VERSION, labels=list(reference.labels), temperature=reference.temperature,
                  photos=reference.photos, accuracy=reference.accuracy, model=reference.model, rehearsals=list(reference.rehearsals))
+    return save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {'about': json.dumps(about, sort_keys=True)})
+
+def write_reference(path: str | Path,    # a folder, or the file itself
+                    reference: Reference) -> Path:
+    "Write it, whole or not at all."
     path = Path(path)
-    return write_atomic(path / NAME if path.is_dir() else path,
-                        save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {'about': json.dumps(about, sort_keys=True)}))
+    return write_atomic(path / NAME if path.is_dir() else path, reference_bytes(reference))
 
 def read_reference(path: str | Path) -> Reference:
     "Read it again; `Problem` when it is missing, damaged, or of another version."
