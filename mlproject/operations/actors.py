@@ -40,9 +40,15 @@ class Server:
         "One request on this thread's connection. `Problem` for anything but a success."
         data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
         headers = {'x-api-key': self.tokens[who]} | ({'content-type': kind} if data is not None else {})
-        mine = _local.__dict__.setdefault(self.port, http.client.HTTPConnection('127.0.0.1', self.port, timeout=30))
-        mine.request(method, path, data, headers)
-        r = mine.getresponse()
+        mine = _local.__dict__.setdefault(self.port, http.client.HTTPConnection('127.0.0.1', self.port, timeout=60))
+        for last in (False, True):   # a connection that lay idle may have been closed
+            try:
+                mine.request(method, path, data, headers)
+                r = mine.getresponse()
+                break
+            except (http.client.RemoteDisconnected, ConnectionError) as e:
+                mine.close()
+                if last: raise Problem(f'{method} {path}: {type(e).__name__}') from e
         text = r.read()
         if r.status >= 300: raise Problem(f'{method} {path}: {r.status} {one_line(text.decode(errors="replace"), 200)}')
         return json.loads(text) if text else None
