@@ -6,8 +6,8 @@
 __all__ = ['app', 'DEMO', 'MANY', 'COMPOSED', 'keys_app', 'KEYS', 'LESSONS_SKIP', 'parameters', 'checkout', 'product_folder',
            'build', 'percent', 'summary', 'with_parameters', 'run', 'run_pipeline', 'environment_default', 'demo',
            'demo_report', 'curate', 'curation_settings', 'predict', 'predict_into', 'capacity', 'load_of',
-           'served_model', 'served_settings', 'serve', 'keys_create', 'keys_list', 'keys_revoke', 'lessons', 'doctor',
-           'run_all_lessons', 'notebooks', 'readme', 'lab', 'main']
+           'served_model', 'served_settings', 'serve', 'keys_create', 'keys_list', 'keys_revoke', 'drill', 'lessons',
+           'doctor', 'run_all_lessons', 'notebooks', 'readme', 'lab', 'main']
 
 # %% ../nbs/910_cli.ipynb #0aab834e
 import inspect, os, re, sys
@@ -310,6 +310,18 @@ def keys_revoke(id: str = typer.Argument(..., metavar='ID'), file: str = KEYS):
     "Let a key open nothing any more, on a running server within a second."
     from mlproject.serving.guarding import revoke_key
     say(f'key {revoke_key(served_settings(dict(keys=file), None).keys, id).id} is revoked')
+
+# %% ../nbs/910_cli.ipynb #99491340
+@app.command()
+def drill(folder: Path = typer.Argument(Path('build/drill'), metavar='FOLDER', help='New folder for the timeline, the versions and the server.'),
+          tiny: bool = typer.Option(False, '--tiny', help='Eight species and a thousand photos instead of twenty and thousands.'),
+          seed: int = typer.Option(0, '--seed', min=0, help='Another world.')):
+    "Rehearse the loop: the world changes, and the model has to stay good."
+    from dataclasses import replace
+    from mlproject.operations.drill import TINY, Plan, run_drill
+    checks = run_drill(folder, replace(TINY if tiny else Plan(), seed=seed))
+    for c in checks: typer.echo(c.line())
+    if not all(c.passed for c in checks): raise typer.Exit(1)
 
 # %% ../nbs/910_cli.ipynb #0d1577a3
 app.command()(monitor)
