@@ -127,12 +127,13 @@ def write_extended(folder: str | Path,       # becomes the extended model
                    *, golden: bytes,         # a photo file
                    calibration: dict | None = None,  # of `calibration_to_dict`
                    name: str = 'mlproject',
-                   lineage: dict | None = None
+                   lineage: dict | None = None,
+                   files: dict[str, bytes] | None = None   # further ones by name, e.g. the model card
                    ) -> Path:
     "Convert and pack; the same network and arguments give the same bytes."
     program = trace(two_outputs(network), preprocess.size)
     return pack(folder, onnx_bytes(program), labels, preprocess, golden=golden, calibration=calibration, name=name,
-                lineage=lineage, files={'model.pt2': pt2_bytes(program)})
+                lineage=lineage, files={'model.pt2': pt2_bytes(program), **(files or {})})
 
 # %% ../../nbs/export/510_formats.ipynb #4bb95323
 @dataclass(frozen=True)
