@@ -89,6 +89,7 @@ def train(product, upstream, weights: str, backbone: str, recipe: Literal['auto'
           image_size: int | Literal['auto'], epochs: int | Literal['auto'], batch_size: int | Literal['auto'],
           learning_rate: float | Literal['auto'], precision: Literal['auto', 'float32', 'bfloat16'], seed: int, seeds: int, code):
     "Training and validation photos -> network, history, and the recipe that was resolved."
+    from mlproject.core import read_json, write_json
     from mlproject.settings import load_settings
     from mlproject.training.fitting import fit
     from mlproject.training.tracking import MlflowTracker
@@ -101,6 +102,8 @@ def train(product, upstream, weights: str, backbone: str, recipe: Literal['auto'
     def one(number: int, out: Path, **meta) -> dict: # what to tell of a training
         tracker = MlflowTracker(settings.tracking_uri, settings.registry_name, f'{folder.parent.name}-{number}')
         made = fit(photos, validation, species, out, seed=number, tracker=tracker, meta=meta, **options)
+        runs = folder.parent/'runs.json' # weights -> the first run that made them: what `mlproject trace` leads to
+        write_json(runs, {made.digest: tracker.run_id} | (read_json(runs) if runs.exists() else {}))
         return dict(seed=number, weights=made.digest) | made.validation
     others = [one(seed + i, folder.parent/'seeds'/str(seed + i)) for i in range(1, seeds)]
     one(seed, folder, others=others)
@@ -197,8 +200,9 @@ def register(product, upstream, code):
     from mlproject.settings import load_settings
     report = Path(str(upstream['evaluation_report']['nb']))
     scores = read_json(folder_of(upstream['evaluate'])/'evaluation.json')
-    lineage = dict(git_commit=git_commit(), code={t: digest(f'mlproject.tasks.{t}') for t in ('train', 'evaluate', 'export')},
-                   parameters=read_json(folder_of(upstream['train'])/'config.json')['recipe'],
+    config, runs = read_json(folder_of(upstream['train'])/'config.json'), folder_of(upstream['train']).parent/'runs.json'
+    lineage = dict(git_commit=git_commit(), run=read_json(runs).get(config['weights_digest']) if runs.exists() else None, code={t: digest(f'mlproject.tasks.{t}') for t in ('train', 'evaluate', 'export')},
+                   parameters=config['recipe'],
                    report=dict(path=report.as_posix(), digest=digest_file(report)),
                    metrics={k: scores[k]['value'] for k in ('top1', 'top5', 'macro_f1', 'ece')})
     settings = load_settings()

@@ -73,6 +73,7 @@ def lineage_of(v: Version) -> dict:
     for k, text in sorted(v.tags.items()):
         for start, group in GROUPS.items():
             if k.startswith(start): told[group][k if start == 'code.' else k.removeprefix(start)] = text
+    if 'run' in v.tags: told['run'] = {'MLflow run': v.tags['run']} | told['run']
     return told | dict(commit=v.tags.get('git_commit') or v.tags.get('commit'))
 
 def reports_of(v: Version, root: Path) -> dict[str, str]:
