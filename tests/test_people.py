@@ -90,6 +90,7 @@ def test_a_photo_on_which_the_detector_fails_is_not_kept_and_capture_goes_on(tmp
     kept, capture = keep(tmp_path, 'on', concealer(load_detector(f'{HERE}:broken')))
     assert kept is None and capture.counts['not_emptied'] == 1
 
+@pytest.mark.slow   # seconds of a sliding window
 def test_the_example_finds_a_face_from_the_front():
     pytest.importorskip('skimage')
     from skimage.data import astronaut
