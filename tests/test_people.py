@@ -96,7 +96,8 @@ def test_the_example_finds_a_face_from_the_front():
     from skimage.data import astronaut
     from mlproject.serving.people import faces
     photo = astronaut()
-    assert any(x < 220 < x + w and y < 115 < y + h for x, y, w, h in faces(photo))
+    hers = lambda boxes: any(x < 220 < x + w and y < 115 < y + h for x, y, w, h in boxes)
+    assert hers(faces(photo))
     assert len(faces(scene(0))) == 0 and faces(np.zeros((3, 500, 3), np.uint8)).shape == (0, 4)
     kept = conceal_for('require', 'mlproject.serving.people:faces')[0](photo)
-    assert len(faces(kept)) == 0
+    assert not hers(faces(kept))

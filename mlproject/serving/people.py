@@ -72,8 +72,8 @@ def conceal_for(people: str,      # 'off', 'on', 'require'
         if people == 'require': raise Problem(f'people = require, but {e}: no photo may be kept without hiding people') from e
         return None, str(e)
 
-# %% ../../nbs/serving/639_people.ipynb #7c87ed71
-LONGEST = 640   # px; larger photos are looked at at this size
+# %% ../../nbs/serving/639_people.ipynb #7099eb2a
+LONGEST = 480   # px; larger photos are looked at at this size
 
 @cache
 def _cascade():
@@ -87,7 +87,7 @@ def faces(rgb: np.ndarray) -> np.ndarray:   # (N, 4) px
     "Faces that look at the camera."
     scale = min(1., LONGEST / max(rgb.shape[:2]))
     small = rgb if scale == 1 else cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    least = 28
+    least = LONGEST // 20
     if min(small.shape[:2]) <= least: return np.zeros((0, 4))
     found = _cascade().detect_multi_scale(img=small, scale_factor=1.2, step_ratio=1, min_size=(least, least), max_size=small.shape[:2])
     return np.array([[f['c'], f['r'], f['width'], f['height']] for f in found], float).reshape(-1, 4) / scale
