@@ -6,8 +6,9 @@
 __all__ = ['app', 'DEMO', 'MANY', 'COMPOSED', 'keys_app', 'KEYS', 'LESSONS_SKIP', 'parameters', 'checkout', 'product_folder',
            'build', 'percent', 'summary', 'with_parameters', 'run', 'run_pipeline', 'environment_default', 'demo',
            'demo_report', 'curate', 'curation_settings', 'predict', 'predict_into', 'capacity', 'load_of',
-           'served_model', 'served_settings', 'serve', 'keys_create', 'keys_list', 'keys_revoke', 'drill', 'lessons',
-           'doctor', 'run_all_lessons', 'notebooks', 'readme', 'lab', 'main']
+           'served_model', 'served_settings', 'serve', 'keys_create', 'keys_list', 'keys_revoke', 'drill',
+           'named_database', 'trace', 'card', 'lessons', 'doctor', 'run_all_lessons', 'notebooks', 'readme', 'lab',
+           'main']
 
 # %% ../nbs/910_cli.ipynb #0aab834e
 import inspect, os, re, sys
@@ -322,6 +323,47 @@ def drill(folder: Path = typer.Argument(Path('build/drill'), metavar='FOLDER', h
     checks = run_drill(folder, replace(TINY if tiny else Plan(), seed=seed))
     for c in checks: typer.echo(c.line())
     if not all(c.passed for c in checks): raise typer.Exit(1)
+
+# %% ../nbs/910_cli.ipynb #a7205c47
+def named_database(database: str | None) -> str: # address
+    "The database that was typed, or that of the settings. Raises `Problem` when there is none."
+    if url := served_settings(dict(database=database), None).database: return url
+    raise Problem('no database is named: set `database` of [serving] in settings.ini, or give --database')
+
+@app.command()
+def trace(request_id: str = typer.Argument(..., metavar='REQUEST_ID', help='As in the answer, or its x-request-id header.'),
+          database: str = typer.Option(None, '--database', metavar='URL', help='Default: that of [serving] in settings.ini.'),
+          as_json: bool = typer.Option(False, '--json', help='For programs.')):
+    "Follow a served prediction back: version, run, reports, data, commit."
+    import json
+    from dataclasses import asdict
+    from mlproject.operations.tracing import trace as follow
+    from mlproject.serving.state import open_engine
+    from mlproject.settings import load_settings
+    settings = load_settings()
+    found = follow(open_engine(named_database(database)), request_id, settings.tracking_uri, settings.registry_name, project_root() or '.')
+    for line in [json.dumps(asdict(found), ensure_ascii=False)] if as_json else found.lines(): typer.echo(line)
+
+@app.command()
+def card(model: str = typer.Option(None, '--model', '-m', metavar='FOLDER|models:/NAME@ALIAS', help='Extended model; default: the latest below build/.'),
+         database: str = typer.Option(None, '--database', metavar='URL', help='Also tell the releases that are logged there.'),
+         check: bool = typer.Option(False, '--check', help='Only say whether it is complete; exit status 2 when it is not.')):
+    "The model card as Markdown, with what has happened since the export."
+    from mlproject.export.cardpages import page
+    from mlproject.export.cards import read_card, require_card, with_history
+    folder = find_model(model)
+    if check:
+        require_card(folder)
+        typer.echo(f'the card in {folder} is complete')
+        return
+    made, url = read_card(folder), served_settings(dict(database=database), None).database
+    if url:
+        from dataclasses import asdict
+        from mlproject.operations.release import RELEASE, history
+        from mlproject.serving.state import open_engine, prepare
+        prepare(engine := open_engine(url), RELEASE)
+        made = with_history(made, release=[asdict(e) for e in history(engine)])
+    typer.echo(page(made))
 
 # %% ../nbs/910_cli.ipynb #0d1577a3
 app.command()(monitor)

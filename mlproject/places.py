@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POSITION_HINT', 'EARTH', 'SENSITIVITY', 'INATURALIST', 'Angle', 'find_angles', 'Position', 'valid_position',
-           'find_positions', 'parse_position', 'parse_angle', 'distance', 'cell', 'generalise', 'sun', 'light',
-           'season']
+           'find_positions', 'parse_position', 'parse_angle', 'distance', 'cell', 'generalise', 'withhold_positions',
+           'sun', 'light', 'season']
 
 # %% ../nbs/030_places.ipynb #4ccf7596
 import hashlib, re
@@ -155,6 +155,15 @@ def generalise(
     new_lat, new_lon = np.clip(south + size * part[:, 0], -90, 90), (west + size * part[:, 1] + 180) % 360 - 180
     corners = [distance(new_lat, new_lon, np.clip(south + a, -90, 90), west + b) for a in (0, size) for b in (0, size)]
     return new_lat, new_lon, np.ceil(np.max(corners, axis=0))
+
+# %% ../nbs/030_places.ipynb #0519752d
+def withhold_positions(text: str, size: float = INATURALIST) -> str:
+    "The text with every angle that is more precise than a tenth of a degree replaced by the middle of its cell."
+    for a in reversed(find_angles(text)):
+        said = text[a.start:a.end]
+        if re.search(r'\d[.,]\d{2}', said) or abs(a.degrees - round(a.degrees, 1)) > 1e-9:
+            text = f'{text[:a.start]}{float(cell(a.degrees, size)) + size / 2:.1f}{text[a.end:]}'
+    return text
 
 # %% ../nbs/030_places.ipynb #06178483
 def sun(

@@ -157,7 +157,8 @@ class Serving:
     photo_store: str = 'capture/photos'  # folder or bucket of the photos that are kept
     capture: float = .05  # share of the requests that is kept, once a database is named
     capture_days: int = 90  # and for how long
-    people: str = 'off'  # blurring of people before photos are kept: off, on, require
+    people: str = 'off'  # hiding of people before photos are kept: off, on, require
+    people_detector: str = ''  # MODULE:FUNCTION that finds them, e.g. mlproject.serving.people:faces
     state: str = ''  # folder that workers share; empty: one in memory, gone at the end
 
     def __post_init__(self): _check(self)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REHEARSED', 'folder_of', 'ingest', 'curate', 'split', 'photos_in', 'train', 'logits_of', 'calibrate', 'evaluate',
-           'reference_of', 'export', 'register']
+           'sliced', 'reference_of', 'export', 'card_of', 'register']
 
 # %% ../nbs/900_tasks.ipynb #54d023d3
 from pathlib import Path
@@ -89,6 +89,7 @@ def train(product, upstream, weights: str, backbone: str, recipe: Literal['auto'
           image_size: int | Literal['auto'], epochs: int | Literal['auto'], batch_size: int | Literal['auto'],
           learning_rate: float | Literal['auto'], precision: Literal['auto', 'float32', 'bfloat16'], seed: int, seeds: int, code):
     "Training and validation photos -> network, history, and the recipe that was resolved."
+    from mlproject.core import read_json, write_json
     from mlproject.settings import load_settings
     from mlproject.training.fitting import fit
     from mlproject.training.tracking import MlflowTracker
@@ -101,6 +102,8 @@ def train(product, upstream, weights: str, backbone: str, recipe: Literal['auto'
     def one(number: int, out: Path, **meta) -> dict: # what to tell of a training
         tracker = MlflowTracker(settings.tracking_uri, settings.registry_name, f'{folder.parent.name}-{number}')
         made = fit(photos, validation, species, out, seed=number, tracker=tracker, meta=meta, **options)
+        runs = folder.parent/'runs.json' # weights -> the first run that made them: what `mlproject trace` leads to
+        write_json(runs, {made.digest: tracker.run_id} | (read_json(runs) if runs.exists() else {}))
         return dict(seed=number, weights=made.digest) | made.validation
     others = [one(seed + i, folder.parent/'seeds'/str(seed + i)) for i in range(1, seeds)]
     one(seed, folder, others=others)
@@ -140,7 +143,18 @@ def evaluate(product, upstream, bootstrap: int, seed: int, code):
     logits, y, groups = arrays(table)
     made = evaluate(logits, y, species, calibration, groups, bootstrap, seed)
     looks = look(folder_of(product).parent/'looks.json', table, network, calibration)
-    write_evaluation(folder_of(product), made, prediction_rows(table, species, calibration), looks)
+    write_evaluation(folder_of(product), made, prediction_rows(table, species, calibration), looks, slices=sliced(upstream, table, logits, y, groups))
+
+def sliced(upstream, table, logits, y, groups) -> dict: # `Slices.as_dict`
+    "Accuracy by camera, region, light, rarity and conservation status."
+    from collections import Counter
+    from mlproject.data.records import load_step
+    from mlproject.evaluation.attributes import attributes
+    from mlproject.evaluation.slices import accuracy, slices
+    curated, splits = (load_step(folder_of(upstream[t])).records for t in ('curate', 'split'))
+    of = dict(zip(curated['occurrenceID'].to_pylist(), curated['scientificName'].to_pylist()))
+    learned = Counter(of[i] for i, s in zip(splits['occurrenceID'].to_pylist(), splits['split'].to_pylist()) if s == 'train')
+    return slices(accuracy, logits.argmax(1) == y, columns=attributes(curated, table['occurrenceID'].to_pylist(), learned), groups=groups).as_dict()
 
 # %% ../nbs/900_tasks.ipynb #3bdc93f7
 REHEARSED = 300 # validation photos that are spoiled; 24 passes over them
@@ -168,8 +182,8 @@ def reference_of(upstream, network, preprocess, temperature: float) -> dict[str,
     return {NAME: reference_bytes(rehearse(made, pixels, y[some], lambda p: torch_logits(network, p, preprocess)))}
 
 # %% ../nbs/900_tasks.ipynb #33e730af
-def export(product, upstream, code):
-    "Network and calibration -> extended model, in parity with what was evaluated on every test photo."
+def export(product, upstream, card: dict, code):
+    "Network and calibration -> extended model with its card, in parity with what was evaluated on every test photo."
     from mlproject.core import read_manifest
     from mlproject.evaluation.calibration import calibration_to_dict
     from mlproject.evaluation.evaluate import arrays, read_evaluation
@@ -181,13 +195,28 @@ def export(product, upstream, code):
     network, config = load_network(folder_of(upstream['train']))
     evaluation, rows, _ = read_evaluation(folder_of(upstream['evaluate']))
     data = {t: read_manifest(folder_of(upstream[t]))['digest'] for t in ('curate', 'split', 'train')}
-    write_extended(folder, network, species, preprocess_of(config), golden=golden_photo(photos.paths, rows), lineage=data,
-                   calibration=calibration_to_dict(evaluation.calibration), name=load_settings().registry_name,
-                   files=reference_of(upstream, network, preprocess_of(config), evaluation.calibration.temperature))
+    name = load_settings().registry_name
+    write_extended(folder, network, species, preprocess_of(config), golden=golden_photo(photos.paths, rows),
+                   calibration=calibration_to_dict(evaluation.calibration), name=name, lineage=data,
+                   files=card_of(upstream, name, card, data) | reference_of(upstream, network, preprocess_of(config), evaluation.calibration.temperature))
     try: parity(ExtendedModel.load(folder), list(photos.paths), arrays(rows)[0])
     except ValueError:
         Path(str(product)).unlink() # a model that answers differently is no product
         raise
+
+def card_of(upstream, name: str, said: dict, lineage: dict) -> dict[str, bytes]: # by name
+    "The model card, for programs and for people."
+    from mlproject.core import read_json
+    from mlproject.data.records import load_step
+    from mlproject.evaluation.evaluate import arrays, read_evaluation
+    from mlproject.export.cardpages import card_files
+    from mlproject.export.cards import data_facts, make_card, species_scores, statements
+    found, evaluation = folder_of(upstream['evaluate']), read_evaluation(folder_of(upstream['evaluate']))
+    curated, splits = (load_step(folder_of(upstream[t])).records for t in ('curate', 'split'))
+    logits, y, groups = arrays(evaluation[1])
+    made = make_card(name, read_json(found/'evaluation.json'), species_scores(logits, y, list(evaluation[0].labels), groups), read_json(found/'slices.json'),
+                     data_facts(curated, splits['split'].to_pylist(), lineage), statements(said), lineage)
+    return card_files(made)
 
 def register(product, upstream, code):
     "Extended model -> a registry version with its lineage: data, code, commit, parameters, scores, executed report."
@@ -197,8 +226,9 @@ def register(product, upstream, code):
     from mlproject.settings import load_settings
     report = Path(str(upstream['evaluation_report']['nb']))
     scores = read_json(folder_of(upstream['evaluate'])/'evaluation.json')
-    lineage = dict(git_commit=git_commit(), code={t: digest(f'mlproject.tasks.{t}') for t in ('train', 'evaluate', 'export')},
-                   parameters=read_json(folder_of(upstream['train'])/'config.json')['recipe'],
+    config, runs = read_json(folder_of(upstream['train'])/'config.json'), folder_of(upstream['train']).parent/'runs.json'
+    lineage = dict(git_commit=git_commit(), run=read_json(runs).get(config['weights_digest']) if runs.exists() else None, code={t: digest(f'mlproject.tasks.{t}') for t in ('train', 'evaluate', 'export')},
+                   parameters=config['recipe'],
                    report=dict(path=report.as_posix(), digest=digest_file(report)),
                    metrics={k: scores[k]['value'] for k in ('top1', 'top5', 'macro_f1', 'ece')})
     settings = load_settings()

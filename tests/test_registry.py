@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from carded import toy_files
 
 from mlproject.core import Problem
 
@@ -22,7 +23,7 @@ def tiny(folder, label='a', lineage=None):
     nodes = [h.make_node('GlobalAveragePool', ['pixels'], ['p']), h.make_node('Flatten', ['p'], ['logits']), h.make_node('Identity', ['logits'], ['embedding'])]
     model = h.make_model(h.make_graph(nodes, 'tiny', io[:1], io[1:]), opset_imports=[h.make_opsetid('', 20)], ir_version=10)
     photo = cv2.imencode('.png', np.full((20, 20, 3), 90, np.uint8))[1].tobytes()
-    return pack(folder, model.SerializeToString(), [label, 'b', 'c'], Preprocess(16, 18, (.5,) * 3, (.25,) * 3), golden=photo, lineage=lineage)
+    return pack(folder, model.SerializeToString(), [label, 'b', 'c'], Preprocess(16, 18, (.5,) * 3, (.25,) * 3), golden=photo, lineage=lineage, files=toy_files([label, 'b', 'c'], lineage))
 
 
 @pytest.fixture(scope='module')

@@ -161,8 +161,8 @@ def test_a_golden_answer_that_differs_is_found(fleet, folders):
 @pytest.mark.slow   # imports MLflow
 def test_versions_of_the_registry_keep_their_numbers(fleet, folders, tmp_path):
     uri = f'sqlite:///{tmp_path}/mlflow.db'
-    for f, alias in zip(folders, ('champion', 'challenger')): register(f, name='animals', tracking_uri=uri, aliases=(alias,))
-    assert fleet.load('models:/animals@champion', tracking_uri=uri).version == '1'
+    for f, alias in zip(folders, ('first', 'challenger')): register(f, name='animals', tracking_uri=uri, aliases=(alias,))
+    assert fleet.load('models:/animals@first', tracking_uri=uri).version == '1'
     assert fleet.load('models:/animals/2', tracking_uri=uri).version == '2'
     with pytest.raises(Problem, match='not registered'): fleet.load('models:/animals@nobody', tracking_uri=uri)
 

@@ -206,7 +206,8 @@ def write_evaluation(folder: str | Path,       # becomes the product
                      evaluation: Evaluation,
                      rows: pa.Table,           # of `prediction_rows`
                      looks: Looks | None = None,
-                     meta: dict | None = None
+                     meta: dict | None = None,
+                     slices: dict | None = None   # of `Slices.as_dict`
                      ) -> Path:
     "Write the evaluation, complete or not at all."
     import pyarrow.parquet as pq
@@ -215,6 +216,7 @@ def write_evaluation(folder: str | Path,       # becomes the product
                   confusion=pa.Table.from_pylist(list(evaluation.confusions), schema=pairs))
     with write_folder(folder, kind='evaluation', meta=meta) as out:
         write_json(out / 'evaluation.json', evaluation_to_dict(evaluation, looks))
+        if slices is not None: write_json(out / 'slices.json', slices)
         for name, table in tables.items(): pq.write_table(table, out / f'{name}.parquet', compression='zstd')
     return Path(folder)
 

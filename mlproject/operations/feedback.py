@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from ..core import Problem, one_line
 from ..data.agreement import alpha, tally
+from ..places import withhold_positions
 from ..serving.capture import ANSWERS, REQUESTS
 from ..serving.state import Component, reached, reading
 
@@ -71,7 +72,7 @@ def report(engine: sa.Engine, species, request_id: str, item: int = 0, *,
         if label is not None: right = said == label
         same = sa.and_(REPORTS.c.request_id == request_id, REPORTS.c.item == item, REPORTS.c.key_id.is_not_distinct_from(key_id))
         c.execute(sa.delete(REPORTS).where(same))
-        c.execute(sa.insert(REPORTS).values(request_id=request_id, item=item, key_id=key_id, label=label, right=right, comment=one_line(comment, 500) if comment else None, made=now))
+        c.execute(sa.insert(REPORTS).values(request_id=request_id, item=item, key_id=key_id, label=label, right=right, comment=withhold_positions(one_line(comment, 500)) if comment else None, made=now))
         if not right: _enqueue(c, [dict(stream='active', request_id=request_id, item=item, photo=photo, reason='complaint', priority=2., probability=None)], 1, now)
 
 # %% ../../nbs/operations/800_feedback.ipynb #f8b470fb

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from ..core import Problem, one_line
 from ..evaluation.sequential import CanaryPolicy, Verdict, count_pairs, judge
+from ..export.cards import require_card
 from ..export.registry import set_alias
 from .feedback import VERDICTS, ITEMS
 from ..serving.capture import ANSWERS, REQUESTS
@@ -110,6 +111,7 @@ class Release:
     policy: CanaryPolicy = CanaryPolicy()
     health: HealthPolicy = HealthPolicy()
     steps: tuple[float, ...] = (.01, .05, .25)
+    card: Callable[[str], object] = require_card   # (folder): `Problem` for a version that has no complete model card
 
     def log(self, candidate: str, champion: str | None, stage: str, weight: float, by: str, reason: str, evidence: dict | None = None) -> Event:
         "Write an event, then make it true."
@@ -146,6 +148,7 @@ def start(self: Release, candidate: str, folder: str, gate: dict, by: str = 'som
     now = self.rollout.read()
     champion = max(now['weights'], key=now['weights'].get, default=None)
     if champion == candidate: raise Problem(f'{candidate} is the champion already')
+    self.card(folder)
     self.rollout.write(models=now['models'] | {candidate: folder})
     if champion is None: return self.log(candidate, None, 'promoted', 1., by, 'the first version', gate)
     return self.log(candidate, champion, 'shadow', 0., by, 'passed the gate', gate)

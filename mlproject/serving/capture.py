@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from ..core import Problem, digest, one_line
 from ..looks import QUALITY, quality, small_grey
 from ..photos import PhotoError, read_photo, sniff
-from ..places import INATURALIST, generalise
+from ..places import INATURALIST, generalise, withhold_positions
 from .photostore import PhotoStore
 from .state import Component, open_engine, prepare, reached, reading
 from ..stripping import strip_exif
@@ -53,7 +53,7 @@ class CaptureConfig:
     "How much is kept, and for how long."
     sample: float = .05        # share of the requests, 0 to 1
     photos: bool = True        # whether the photos themselves are kept
-    people: str = 'off'        # 'on': photos go through `conceal`; 'require': without a `conceal` no photo is kept; 'off': as they are
+    people: str = 'off'        # 'on', 'require': photos go through `conceal`, and without one none is kept; 'off': as they are
     waiting: int = 512         # requests that may wait to be written; further ones are let go and counted
     every_s: float = .5        # how long a request waits at most
     keep_days: float = 90
@@ -78,7 +78,7 @@ def request_row(served, received: float, kept_for: str = 'sample') -> dict:
     context, t = served.context, served.timings
     row = dict.fromkeys(c.name for c in REQUESTS.c) | dict(id=served.request_id, received=received, kept_for=kept_for, door=served.door, model=served.name,
         version=served.version, route=served.route_key, key_id=served.key_id, trace_id=getattr(served.trace, 'trace_id', None), outcome=served.outcome)
-    row |= {n: one_line(context[n], 200) for n in CONTEXT if context.get(n)} | position(context)
+    row |= {n: withhold_positions(one_line(context[n], 200)) for n in CONTEXT if context.get(n)} | position(context)
     return row | {f'{n}_ms': t.get(n) for n in ('read', 'queue', 'decode', 'network', 'total')}
 
 def half(values) -> bytes | None:
@@ -170,7 +170,7 @@ def _photo(self, data: bytes, now: float) -> dict | None:
         form, rgb = sniff(data), read_photo(data, min_side_hint=128)
         row = dict(digest=digest(data), first_seen=now, format=form, bytes=len(data), width=None, height=None, **quality(small_grey(rgb)))
     except PhotoError: return None
-    if self.config.photos and not (self.config.people == 'require' and self.conceal is None):
+    if self.config.photos and (self.config.people == 'off' or self.conceal is not None):
         try: self.store.put(row['digest'], self._concealed(data))
         except PhotoError: self.counts['not_emptied'] += 1
     return row
