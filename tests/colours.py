@@ -26,9 +26,10 @@ def photo(seed: int, height: int = 48, width: int = 64, suffix: str = '.jpg', qu
     return cv2.imencode(suffix, cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 def pack_colours(folder: Path, size: int = 32, name: str = 'colours', threshold: float = 0.) -> Path:
+    from carded import toy_files
     from mlproject.export.extended import Preprocess, pack
     prep = Preprocess(size, round(size*1.14), (.485, .456, .406), (.229, .224, .225))
-    return pack(folder, network(size), SPECIES, prep, golden=photo(0), name=name, calibration=dict(temperature=1.3, threshold=threshold))
+    return pack(folder, network(size), SPECIES, prep, golden=photo(0), name=name, calibration=dict(temperature=1.3, threshold=threshold), files=toy_files(SPECIES))
 
 class Process:
     "`mlproject serve` with all doors, in processes of its own on loopback: `rest` and `grpc` are its ports."

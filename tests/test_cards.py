@@ -149,3 +149,8 @@ def test_a_run_leaves_a_complete_card_in_its_model(built):
     assert card['data']['licences'] == {'CC0-1.0': card['data']['photos']}
     told = front_matter((folder/'extended/card.md').read_text())
     assert told['pipeline_tag'] == 'image-classification' and told['model-index'][0]['results'][0]['metrics'][0]['type'] == 'accuracy'
+    from mlproject.export.registry import list_versions
+    from mlproject.operations.tracing import lineage_of
+    version = list_versions('mlproject', f'sqlite:///{folder.parent}/mlflow.db')[-1]
+    told = lineage_of(version)
+    assert require_card(version.path) == card and told['data'] == card['lineage'] and told['run']['MLflow run'] and told['commit']

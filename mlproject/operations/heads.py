@@ -13,6 +13,8 @@ import numpy as np
 
 from ..core import Problem
 from ..evaluation.calibration import fit_temperature
+from ..export.cardpages import card_files
+from ..export.cards import card_from
 from ..export.extended import Preprocess, onnx_session, pack
 
 # %% ../../nbs/operations/835_heads.ipynb #23ed6a70
@@ -124,4 +126,5 @@ def pack_version(folder: str | Path, filters: np.ndarray, head: Head, labels: li
                  name: str = 'drill', lineage: dict | None = None) -> Path:
     "Write a version."
     calibration = dict(temperature=fit_temperature(logits, y), threshold=0.)
-    return pack(folder, network(filters, head.weights, head.bias), labels, PREPARE, golden=golden, name=name, calibration=calibration, lineage=lineage)
+    card = card_from(name, labels, logits, y, lineage=lineage or {}, n=50)
+    return pack(folder, network(filters, head.weights, head.bias), labels, PREPARE, golden=golden, name=name, calibration=calibration, lineage=lineage, files=card_files(card))
