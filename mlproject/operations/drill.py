@@ -51,6 +51,7 @@ class Plan:
     filters: int = 128
     phases: tuple = (('calm', 3), ('winter', 2), ('new camera', 2), ('common species', 2), ('calm', 2), ('brighter', 3), ('wrong words', 2), ('bad candidates', 5), ('broken', 10), ('after', 3))   # windows, at most
     alarm: AlarmPolicy = AlarmPolicy(base_rate=.01, watch_rate=.06, calm_after=2)
+    gate: GatePolicy = GatePolicy(slice_margin=.05)   # photos as they were before may lose that much
     active: int = 120            # photos that people name for a retraining
     rehearsed: int = 200         # photos for the rehearsals of the label-free estimate; 0: none
     back_within: float = .02     # accuracy that may be missing at the end
@@ -58,7 +59,7 @@ class Plan:
     seed: int = 0
 
 TINY = Plan(species=8, train=40, held=16, traffic=190, window=100, filters=64, phases=(('calm', 2), ('brighter', 1), ('bad candidates', 4), ('broken', 7), ('after', 2)),
-            alarm=AlarmPolicy(base_rate=.2, watch_rate=.6, calm_after=2), active=40, rehearsed=0, back_within=.08, labelled=1.)
+            alarm=AlarmPolicy(base_rate=.2, watch_rate=.6, calm_after=2), gate=GatePolicy(slice_margin=.12), active=40, rehearsed=0, back_within=.08, labelled=1.)
 
 # %% ../../nbs/operations/840_drill.ipynb #69a9077b
 @dataclass(frozen=True)
@@ -267,7 +268,7 @@ def judged(self: Drill, version: str, parts: list[Part]) -> GateResult:
     parts = [p for p in parts if len(p.y)]
     x, y, events = (np.concatenate([getattr(p, n) for p in parts]) for n in ('x', 'y', 'events'))
     slices = dict(photos=np.repeat(['as before', 'in the colours of today', 'audited'][:len(parts)], [len(p.y) for p in parts])) if len(parts) > 1 else None
-    return gate(softmax(self.heads[version](x)), softmax(self.heads[self.champion](x)), y, self.labels, events, slices=slices)
+    return gate(softmax(self.heads[version](x)), softmax(self.heads[self.champion](x)), y, self.labels, events, slices=slices, policy=self.plan.gate)
 
 def propose(self: Drill, version: str, folder: Path, parts: list[Part]) -> bool:   # whether it is in the shadow now
     "Show a candidate to the gate and, if it may, start its release."
