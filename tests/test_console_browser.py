@@ -8,11 +8,13 @@ import sqlalchemy as sa
 from colours import SPECIES, Process, pack_colours, photo
 from test_deployment import until
 
-from mlproject.operations.feedback import REPORTS, REVIEWS, VERDICTS, agreement
+from mlproject.operations.feedback import REPORTS, REVIEWS, VERDICTS
+from mlproject.operations.release import history
 from mlproject.operations.selection import draw_audit
 from mlproject.serving.capture import ANSWERS, captured
 from mlproject.serving.guarding import create_key
 from mlproject.serving.state import open_engine, reading
+from mlproject.serving.worker import Rollout
 
 import httpx
 
@@ -48,7 +50,12 @@ class Site:
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
-    made = Site(tmp_path_factory.mktemp('console'))
+    folder = tmp_path_factory.mktemp('console')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MLPROJECT_TRACKING_URI', f'sqlite:///{folder}/mlflow.db')
+        yield from served(Site(folder))
+
+def served(made):
     made.ask(30, locationID='cam-7')
     draw_audit(made.engine, 1.)
     yield made
@@ -208,7 +215,65 @@ def test_a_hostile_note_is_text(visit, site):
     assert page.title().startswith('Review') and page.locator('#note img, #note script, #facts img').count() == 0
     assert 'onerror' in page.locator('#facts').text_content() and not page.complaints
 
-@pytest.mark.parametrize('path', ['try', 'review'])
+def test_watch_shows_the_traffic_and_its_numbers(visit, site):
+    page = visit('vera', '/console/watch?range=hour')
+    assert page.locator('svg.plot').count() == 5
+    kept = len(captured(site.engine))
+    assert f'from {kept} kept requests' in page.locator('main').text_content()
+    page.locator('summary').first.click()
+    rates = [float(t) for t in page.locator('details').first.locator('td').all_text_contents() if t != '–']
+    assert abs(sum(rates) * 75 - kept) < .02 * kept + 1     # an hour in 48 pieces of 75 s
+    assert page.get_by_role('img', name='Latency').is_visible() and not page.complaints
+    for name in ('day', 'week', 'month'):
+        page.get_by_role('link', name=f'last {name}').click()
+        page.locator(f'[aria-current=true]:has-text("{name}")').wait_for()
+
+def test_a_release_from_start_to_rollback(visit, site):
+    from mlproject.export.registry import list_versions, register
+    uri, name = os.environ['MLPROJECT_TRACKING_URI'], 'mlproject'
+    check = dict(name='overall', kind='not worse', champion=.8, candidate=.85, low=.01, needed=-.01, photos=100, groups=50, passed=True)
+    for passed, size in ((True, 16), (True, 24), (False, 40)):
+        register(pack_colours(site.folder/f'size{size}', size=size), name=name, tracking_uri=uri, lineage=dict(gate=dict(passed=passed, reason=f'size {size} <i>checked</i>', checks=[check])))
+    page = visit('olga', '/console/release')
+    page.get_by_role('link', name='Start a release').click()
+    page.get_by_text('@').or_(page.get_by_text('Version 3')).first.wait_for(timeout=30_000)
+    keep(page, 'start-desktop')
+    assert page.get_by_role('button', name='Start with version').count() == 1    # 1 is in memory, 3 did not pass
+    page.get_by_role('button', name='Start with version 2').click()
+    page.get_by_text('Release of 2').wait_for(timeout=20_000)
+    rollout = lambda: Rollout(site.folder/'state').read()
+    assert rollout()['shadows'] == ['2', '1'] and rollout()['weights'] == {'1': 1.}
+    def decide(button: str, reason: str, share: str = ''):
+        before = page.locator('tbody').last.locator('tr').count()
+        page.get_by_label('Reason').fill(reason)
+        if share: page.get_by_label('Share of the requests').fill(share)
+        page.get_by_role('button', name=button, exact=True).click()
+        comes(page, f"document.querySelectorAll('main section:last-of-type tbody tr').length > {before}")
+    decide('Move to this share', HOSTILE, '25')
+    assert rollout()['weights'] == {'2': .25, '1': .75}
+    until(lambda: {m['version'] for m in httpx.get(site.url + '/v1/models', headers={'x-api-key': site.tokens['vera']}).json()['models']} == {'1', '2'})
+    page.reload()
+    keep(page, 'release-desktop')
+    assert page.title().startswith('Release') and page.locator('main img, main script').count() == 0
+    stale = page.context.new_page()
+    stale.goto(site.url + '/console/release')
+    decide('Pause', 'lunch')
+    stale.get_by_label('Reason').fill('too late')
+    stale.get_by_role('button', name='Promote').click()
+    stale.get_by_text('somebody was faster').wait_for()
+    decide('Promote', 'it is better')
+    assert rollout()['weights'] == {'2': 1.}
+    until(lambda: {a: v.version for v in list_versions(name, uri) for a in v.aliases} == dict(champion=2), 60)   # the registry follows
+    decide('Roll back to 1', 'it is not')
+    assert rollout()['weights'] == {'1': 1.} and [e.stage for e in history(site.engine)] == ['shadow', 'canary', 'paused', 'promoted', 'rolled_back']
+    assert {e.by for e in history(site.engine)} == {'olga'} and not [c for c in page.complaints if '409' not in c]
+
+def test_a_viewer_sees_releases_and_decides_nothing(visit):
+    page = visit('vera', '/console/release')
+    page.get_by_role('heading', name='Log').wait_for()
+    assert page.locator('main form').count() == 0 and page.get_by_role('link', name='Review').count() == 0
+
+@pytest.mark.parametrize('path', ['try', 'review', 'watch', 'release'])
 def test_each_page_fits_phone_and_desktop_in_light_and_dark(visit, path):
     for size, dark, name in ((PHONE, True, 'phone'), (DESKTOP, False, 'desktop')):
         page = visit('olga', f'/console/{path}', size, dark)

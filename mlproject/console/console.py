@@ -12,17 +12,21 @@ from functools import partial
 import sqlalchemy as sa
 
 from ..core import Problem
+from .candidates import Registry
 from .pages import static, templates
+from .releasing import releasing
 from .reviewing import reviewing
 from .session import Door, entrance, shared_secret
 from .trying import trying
+from .watching import watching
 from ..operations.deployment import compose as deployment, species
 from ..operations.feedback import FEEDBACK
-from ..operations.release import RELEASE
+from ..operations.release import RELEASE, Release
 from ..serving.capture import CAPTURE
 from ..serving.photostore import PhotoStore
 from ..serving.state import open_engine, prepare
 from ..serving.worker import Extras, Inside
+from ..settings import load_settings
 
 # %% ../../nbs/console/880_console.ipynb #dcda74c5
 COMPOSED = 'mlproject.console.console:compose'   # for the supervisor
@@ -31,7 +35,11 @@ def console(inside: Inside, engine: sa.Engine) -> list:   # routers
     "The routers of all pages."
     s, names = inside.settings, partial(species, inside.service.fleet)
     door = Door(inside.guard, shared_secret(inside.rollout.path.parent))
-    return [static(), entrance(door), trying(door, inside.service, names, engine), reviewing(door, names, engine, PhotoStore(s.photo_store))]
+    registry = Registry((ours := load_settings()).registry_name, ours.tracking_uri)
+    def alias(model: str, alias: str, version: str | None): registry.alias(alias, inside.rollout.read()['models'].get(version, '') if version else None)
+    release = Release(engine, registry.name, inside.rollout, alias)
+    return [static(), entrance(door), trying(door, inside.service, names, engine), reviewing(door, names, engine, PhotoStore(s.photo_store)),
+            watching(door, engine, s.capture), releasing(door, inside.service.fleet, release, registry)]
 
 def compose(inside: Inside) -> Extras:
     "All that the settings ask for, and the console."
