@@ -78,7 +78,7 @@ def visit(chromium, site):
         context = chromium.new_context(viewport=size, color_scheme='dark' if dark else 'light')
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(8000)
+        page.set_default_timeout(30_000)
         page.complaints = []
         page.on('console', lambda m: page.complaints.append(m.text) if m.type == 'error' else None)
         page.on('pageerror', lambda e: page.complaints.append(str(e)))
@@ -98,7 +98,7 @@ def keep(page, name: str) -> None:
 
 def comes(page, what: str) -> None:
     "Wait until an expression is true in the page (its policy forbids Playwright's own way)."
-    until(lambda: page.evaluate(what))
+    until(lambda: page.evaluate(what), 60)
 
 def fits(page) -> bool: return page.evaluate('document.documentElement.scrollWidth <= innerWidth')
 
@@ -236,11 +236,11 @@ def test_a_release_from_start_to_rollback(visit, site):
         register(pack_colours(site.folder/f'size{size}', size=size), name=name, tracking_uri=uri, lineage=dict(gate=dict(passed=passed, reason=f'size {size} <i>checked</i>', checks=[check])))
     page = visit('olga', '/console/release')
     page.get_by_role('link', name='Start a release').click()
-    page.get_by_text('@').or_(page.get_by_text('Version 3')).first.wait_for(timeout=30_000)
+    page.get_by_role('heading', name='Version 3').wait_for(timeout=60_000)    # once the registry has been asked
     keep(page, 'start-desktop')
     assert page.get_by_role('button', name='Start with version').count() == 1    # 1 is in memory, 3 did not pass
     page.get_by_role('button', name='Start with version 2').click()
-    page.get_by_text('Release of 2').wait_for(timeout=20_000)
+    page.get_by_text('Release of 2').wait_for(timeout=60_000)
     rollout = lambda: Rollout(site.folder/'state').read()
     assert rollout()['shadows'] == ['2', '1'] and rollout()['weights'] == {'1': 1.}
     def decide(button: str, reason: str, share: str = ''):

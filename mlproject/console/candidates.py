@@ -41,7 +41,7 @@ class Registry:
                  uri: str,                 # tracking address
                  seconds: float = 60.):
         self.name, self.uri, self.seconds = name, uri, seconds
-        self._line, self._known = ThreadPoolExecutor(1, 'registry'), (0., [])   # one question at a time; when, answer
+        self._line, self._known, self._asked = ThreadPoolExecutor(1, 'registry'), (0., []), None   # one question at a time; when, answer
 
     @property
     def there(self) -> bool:
@@ -64,6 +64,14 @@ class Registry:
         if time.monotonic() - self._known[0] > good_for or not self._known[1]:
             self._known = time.monotonic(), [Candidate(v['version'], v['folder'], tuple(v['aliases']), v['tags']) for v in reversed(self._ask())]
         return self._known[1]
+
+    def look(self, good_for: float = 20.) -> list[Candidate] | None:   # None: it is being asked
+        "What is known by now. Does not block; raises the `Problem` that the last question met."
+        if not self.there or (self._known[1] and time.monotonic() - self._known[0] <= good_for): return self._known[1] if self.there else []
+        if self._asked is None: self._asked = self._line.submit(self._candidates, good_for)
+        if not self._asked.done(): return None
+        done, self._asked = self._asked, None
+        return done.result()
 
     def alias(self, alias: str, folder: str | None) -> None:
         "Let an alias name the version that lies in a folder, in a moment; None takes it away. A folder that is no registered version changes nothing."

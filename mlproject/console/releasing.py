@@ -120,7 +120,7 @@ def releasing(door: Door, fleet, release: Release, registry: Registry) -> APIRou
 
     @made.get(here + '/start')
     async def choose(s: Session = see):
-        last, found = await asyncio.to_thread(current, release.engine, release.model), await asyncio.to_thread(registry.candidates)
+        last, found = await asyncio.to_thread(current, release.engine, release.model), registry.look()
         return page('start.html', 'Start a release', who=s, csrf=door.csrf(s), here=here, candidates=found, seen=last.id if last else 0, operator='operator' in s.scopes,
                     memory={l.version for l in fleet.versions()}, running=last is not None and last.stage in RUNNING, model=registry.name)
 
