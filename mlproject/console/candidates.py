@@ -6,7 +6,7 @@
 __all__ = ['log', 'Candidate', 'Registry', 'main']
 
 # %% ../../nbs/console/873_candidates.ipynb #2f75db3c
-import json, logging, os, subprocess, sys, time
+import ast, json, logging, os, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,9 @@ class Candidate:
         "The gate's evidence, as `Release.start` wants it."
         found = {k.removeprefix('gate.'): v for k, v in self.tags.items() if k.startswith('gate.')}
         if not found: return dict(passed=False, reason='it has not been through the gate')
-        return dict(reason='') | found | dict(passed=found.get('passed') == 'True')
+        try: checks = ast.literal_eval(found.get('checks', '()')[:200_000])   # a tag is text
+        except (ValueError, SyntaxError, RecursionError, MemoryError): checks = ()
+        return dict(reason='') | found | dict(passed=found.get('passed') == 'True', checks=checks)
 
     @property
     def card(self) -> list[tuple[str, str]]:

@@ -69,7 +69,7 @@ def lines(title: str, at: list[str],                      # a label for each poi
     x = lambda i: LEFT + i * (WIDTH - LEFT - 12) / max(len(at) - 1, 1)
     y = lambda v: HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * v / marks[-1]
     grid = ''.join(f'<path class="axis" d="M{LEFT} {y(m):.1f}H{WIDTH - 12}"/><text x="{LEFT - 6}" y="{y(m) + 4:.1f}" text-anchor="end">{escape(number(m, unit))}</text>' for m in marks)
-    days = ''.join(f'<text x="{x(i):.1f}" y="{HEIGHT - 8}" text-anchor="{a}">{escape(at[i])}</text>' for i, a in ((0, 'start'), (len(at) // 2, 'middle'), (len(at) - 1, 'end'))) if at else ''
+    days = ''.join(f'<text x="{x(i):.1f}" y="{HEIGHT - 8}" text-anchor="{a}">{escape(at[i])}</text>' for i, a in {len(at) // 2: 'middle', len(at) - 1: 'end', 0: 'start'}.items() if i in (0, len(at) - 1) or len(at) > 4) if at else ''
     keys = ''.join(_key(k, name, 150 * k) for k, name in enumerate(list(series)[:4]))
     drawn = ''.join(_line(k, s, x, y) for k, s in enumerate(list(series.values())[:4]))
     svg = f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{grid}{days}{keys}{drawn}</svg>'
