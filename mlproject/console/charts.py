@@ -28,7 +28,7 @@ DASHES = ('', '7 4', '2 3', '9 3 2 3')
 
 def ticks(top: float) -> list[float]:   # from 0, rising
     "Round numbers up to just above a value."
-    if not top > 0 or not math.isfinite(top): return [0, 1]
+    if not 1e-12 < top < 1e18: return [0, 1]    # nothing, or nothing that can be drawn
     step = 10 ** math.floor(math.log10(top / 3))
     step = next(s for f in (1, 2, 5, 10) if top / (s := f * step) <= 4)
     return [i * step for i in range(math.ceil(top / step - 1e-9) + 1)]
