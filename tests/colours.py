@@ -48,7 +48,8 @@ class Process:
 def main(model: str, settings: dict) -> None:
     from mlproject.serving.supervisor import serve
     from mlproject.settings import Serving
-    serve(model, Serving(**dict(port=0, workers=1, log='off', keys='no-keys.json') | settings), version='1', compose='mlproject.operations.deployment:compose',
+    compose = settings.pop('compose', 'mlproject.operations.deployment:compose')
+    serve(model, Serving(**dict(port=0, workers=1, log='off', keys='no-keys.json') | settings), version='1', compose=compose,
           announce=lambda supervisor: print(supervisor.port, flush=True))
 
 if __name__ == '__main__': main(sys.argv[1], json.loads(sys.argv[2]))

@@ -29,7 +29,7 @@ _metadata = sa.MetaData()
 _c = lambda name, kind=sa.Text, **k: sa.Column(name, kind, **k)
 
 REQUESTS = sa.Table('requests', _metadata, _c('id', primary_key=True), _c('received', sa.Double, nullable=False, index=True),   # s since 1970, UTC
-    _c('kept_for', nullable=False),                              # 'sample': by chance; 'disagreement': because a shadow said something else
+    _c('kept_for', nullable=False),                              # 'sample': by chance; 'disagreement': because a shadow said something else; 'console': a person tried it there
     _c('door'), _c('model'), _c('version', index=True), _c('route'), _c('key_id', index=True), _c('trace_id'), _c('outcome'),
     *(_c(n, sa.Float) for n in ('read_ms', 'queue_ms', 'decode_ms', 'network_ms', 'total_ms')),
     _c('consent'), _c('license'), _c('locationID', index=True), _c('eventDate'),
@@ -118,8 +118,8 @@ class Capture:
         self._thread.start()
 
     def __call__(self, served, shadow: dict | None = None) -> None:   # shadow: version -> its answers
-        "Keep a request if it is in the sample, or answered differently by a shadow, and there is room."
-        why = 'sample' if sampled(served.request_id, self.config.sample) else 'disagreement' if shadow and disagree(served.answers, shadow) else None
+        "Keep a request if it is in the sample, answered differently by a shadow, or tried in the console, and there is room."
+        why = 'console' if served.door == 'console' else 'sample' if sampled(served.request_id, self.config.sample) else 'disagreement' if shadow and disagree(served.answers, shadow) else None
         if why is None: return
         try: self._queue.put_nowait((time.time(), why, served, shadow or {}))
         except queue.Full: self.counts['lost'] += 1

@@ -159,6 +159,12 @@ class Guard:
                                headers={'Retry-After': str(max(1, round(wait + .5)))})
         return key
 
+    def holder(self, id: str) -> Key | None:
+        "The key with this id as it is now, for a session that was opened with it; None when it was revoked, is over or never was."
+        if self.clock() >= self._next: self._look()
+        key = self.keys.get(id)
+        return key if key and (not key.expires or time.time() < key.expires) else None
+
     def _known(self, token: str | None) -> Key:
         "The key of a token; every wrong token takes the same path."
         found = _TOKEN.fullmatch(token or '')

@@ -1,0 +1,209 @@
+"The console without a browser: who may do what, forged requests, hostile text, and what every page is sent with."
+import asyncio, json, re, time
+from types import SimpleNamespace
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, strategies as st
+
+from mlproject.console.candidates import Registry
+from mlproject.console.charts import bars, lines, runs, ticks
+from mlproject.console.console import compose
+from mlproject.console.pages import POLICY
+from mlproject.console.session import COOKIE, LIFE_S, Door, shared_secret, way_back
+from mlproject.console.watching import pieces
+from mlproject.core import Problem
+from mlproject.operations.feedback import enqueue
+from mlproject.operations.release import EVENTS, history
+from mlproject.serving.app import create_app
+from mlproject.serving.capture import ANSWERS, REQUESTS
+from mlproject.serving.guarding import Guard, create_key, revoke_key
+from mlproject.serving.rollout import Fleet
+from mlproject.serving.service import Service
+from mlproject.serving.state import open_engine
+from mlproject.serving.worker import Inside, Rollout
+from mlproject.settings import Serving
+
+HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)>"\''
+SCOPES = dict(client=('predict',), vera=('viewer',), anna=('reviewer',), olga=('operator',), mona=('metrics',))
+PAGE = {'accept': 'text/html'}
+
+class Site:
+    "The console in this process; nobody answers photos."
+    def __init__(self, folder, monkeypatch, keys=True):
+        monkeypatch.setenv('MLPROJECT_TRACKING_URI', f'sqlite:///{folder}/mlflow.db')
+        self.keys, url = folder/'keys.json', f'sqlite:///{folder}/state.db'
+        self.tokens = {n: create_key(self.keys, n, s) for n, s in SCOPES.items()} if keys else {}
+        guard = Guard(self.keys, look_every=0)
+        self.rollout, self.engine = Rollout(folder), open_engine(url)
+        service = Service(Fleet())
+        self.extras = compose(Inside(service, guard, None, Serving(database=url, photo_store=str(folder/'photos'), keys=str(self.keys)), self.rollout, '0'))
+        self.app, self.door = create_app(service, guard=guard, routers=self.extras.routers), Door(guard, shared_secret(folder))
+
+    def ask(self, method, path, who=None, **more):
+        "One request; `who` is signed in, and brings the token of its pages unless another is given."
+        async def one():
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url='http://console') as c:
+                headers = dict(more.pop('headers', {}))
+                if who:
+                    cookie = self.door.open(self.tokens[who][0] if self.tokens else None, who)
+                    c.cookies.set(COOKIE, cookie, path='/console')
+                    if method == 'POST': headers.setdefault('x-csrf-token', self.door.csrf(self.door.read(cookie)))
+                return await c.request(method, path, headers=headers, **more)
+        return asyncio.run(one())
+
+    def close(self):
+        async def stop():
+            for f in self.extras.stop: await f()
+        asyncio.run(stop())
+        self.engine.dispose()
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    made = Site(tmp_path, monkeypatch)
+    yield made
+    made.close()
+
+ALLOWED = [('/console/try', 'client vera anna olga'), ('/console/review', 'anna'), ('/console/review/next', 'anna'), ('/console/review/state', 'anna'), ('/console/photo/' + 'a' * 32, 'anna'),
+           ('/console/watch', 'vera anna olga'), ('/console/release', 'vera olga'), ('/console/release/start', 'vera olga')]
+
+@pytest.mark.parametrize('path, who', ALLOWED)
+def test_each_page_opens_for_its_scopes_only(site, path, who):
+    for name in SCOPES:
+        if name == 'mona': continue
+        status = site.ask('GET', path, name).status_code
+        assert (status in (200, 404)) == (name in who.split()), (path, name, status)
+        assert status == 403 or name in who.split()
+    asked = site.ask('GET', path, headers=PAGE)
+    assert asked.status_code == 303 and asked.headers['location'].startswith('/console/sign-in?next=%2Fconsole')
+    assert site.ask('GET', path).status_code == 401
+
+def test_a_key_without_a_page_cannot_sign_in(site):
+    assert site.ask('POST', '/console/sign-in', data=dict(token=site.tokens['mona'][0])).status_code == 403
+
+CHANGES = [('/console/try', 'vera'), ('/console/try/correct', 'vera'), ('/console/review/1', 'anna'), ('/console/review/undo', 'anna'), ('/console/release', 'olga'), ('/console/release/start', 'olga'),
+           ('/console/sign-out', 'vera')]
+
+def test_the_list_of_changes_is_complete(site):
+    posts = {r.path for router in site.extras.routers for r in router.routes if 'POST' in r.methods and r.path.startswith('/console')}
+    assert posts - {'/console/sign-in'} == {p.replace('/1', '/{id}') for p, _ in CHANGES}
+
+@pytest.mark.parametrize('path, who', CHANGES)
+@pytest.mark.parametrize('headers', [{'x-csrf-token': ''}, {'x-csrf-token': 'guess'}, {'x-csrf-token': '\u00e9'.encode()}, {'sec-fetch-site': 'cross-site'}, {'sec-fetch-site': 'same-site'}])
+def test_a_forged_change_is_refused(site, path, who, headers):
+    r = site.ask('POST', path, who, headers=headers, json=dict(label=None, action='pause', reason='x', seen='0'))
+    assert r.status_code == 403 and 'csrf' in r.text
+
+def test_a_token_of_another_session_is_refused(site):
+    other = site.door.csrf(site.door.read(site.door.open(site.tokens['anna'][0])))
+    assert site.ask('POST', '/console/review/undo', 'anna', headers={'x-csrf-token': other}).status_code == 403
+
+@pytest.mark.parametrize('name', ['vera', 'anna', 'client'])
+def test_only_an_operator_decides(site, name):
+    for path in ('/console/release', '/console/release/start'):
+        assert site.ask('POST', path, name, data=dict(action='promote', reason='x', seen='0')).status_code == 403
+    assert history(site.engine) == []
+
+def test_a_revoked_key_and_an_old_session_are_outside_at_once(site):
+    cookie = site.door.open(site.tokens['anna'][0])
+    assert site.door.read(cookie).name == 'anna'
+    site.door.clock = lambda: time.time() + LIFE_S + 1
+    assert site.door.read(cookie) is None
+    site.door.clock = time.time
+    revoke_key(site.keys, site.tokens['anna'][1].id)
+    assert site.door.read(cookie) is None
+
+@given(st.text(max_size=80))
+def test_no_invented_cookie_opens(text):
+    assert Door(Guard(), b's' * 32).read(text) is None
+
+def test_a_session_does_not_survive_in_another_servers_secret(site, tmp_path):
+    cookie = site.door.open(site.tokens['anna'][0])
+    assert Door(site.door.guard, b'x' * 32).read(cookie) is None and site.tokens['anna'][0] not in cookie
+
+def test_without_keys_a_name_is_enough_until_keys_are_made(tmp_path, monkeypatch):
+    site = Site(tmp_path, monkeypatch, keys=False)
+    r = site.ask('POST', '/console/sign-in', data=dict(name=HOSTILE))
+    assert r.status_code == 303 and site.ask('POST', '/console/sign-in', data=dict(name=' ')).status_code == 422
+    page = site.ask('GET', '/console/watch', HOSTILE, headers=PAGE)
+    assert page.status_code == 200 and '<script>alert' not in page.text and '<img src=x' not in page.text
+    cookie = site.door.open(None, 'anna')
+    create_key(site.keys, 'olga', ('operator',))
+    assert site.door.read(cookie) is None
+    site.close()
+
+def test_every_page_is_sent_with_the_policy(site):
+    for path, who in [('/console/sign-in', None), ('/console/try', 'vera'), ('/console/review', 'anna'), ('/console/watch', 'vera'), ('/console/release', 'olga'), ('/console/release/start', 'olga'), ('/console/review', 'vera')]:
+        r = site.ask('GET', path, who, headers=PAGE)
+        assert r.headers['content-security-policy'] == POLICY and 'unsafe' not in POLICY and r.headers['cache-control'] == 'no-store' and r.headers['x-frame-options'] == 'DENY'
+        assert not re.search(r'<script(?![^>]* src=)|\son\w+=|\sstyle=|javascript:|https?://', r.text), path
+
+def test_hostile_text_is_text_everywhere(site):
+    with site.engine.begin() as c:
+        c.execute(sa.insert(REQUESTS).values(id='r', received=time.time(), kept_for='sample', outcome='ok', version=HOSTILE, total_ms=3., locationID=HOSTILE))
+        c.execute(sa.insert(ANSWERS).values(request_id='r', item=0, role='answer', version=HOSTILE, label=HOSTILE, confidence=.5, abstained=False, species=[[HOSTILE, .5]]))
+        c.execute(sa.insert(EVENTS).values(at=time.time(), model='mlproject', candidate=HOSTILE, champion=HOSTILE, stage='promoted', weight=1., by=HOSTILE, reason=HOSTILE, evidence=dict(passed=True, reason=HOSTILE, checks=[dict(name=HOSTILE, kind=HOSTILE)])))
+    for path, who in (('/console/watch', 'vera'), ('/console/release', 'olga'), ('/console/sign-in?next=' + '%22%3E%3Cscript%3E', None), ('/console/review?stream=%3Cscript%3E', 'anna')):
+        text = site.ask('GET', path, who, headers=PAGE).text
+        assert '<script>' not in text and '<img' not in text and ('alert' in text or 'review' in path or 'sign-in' in path)
+
+def test_a_review_goes_into_the_database_and_comes_back(site):
+    with site.engine.begin() as c:
+        for i in range(3):
+            c.execute(sa.insert(REQUESTS).values(id=f'r{i}', received=1. + i, kept_for='sample', locationID='cam-7'))
+            c.execute(sa.insert(ANSWERS).values(request_id=f'r{i}', item=0, role='answer', label='Vulpes vulpes', species=[['Vulpes vulpes', .7], ['Canis lupus', .2]]))
+    enqueue(site.engine, [dict(stream=s, request_id=f'r{i}', item=0, photo='a' * 32, reason='random', priority=1., probability=1.) for i, s in enumerate(['audit', 'active', 'active'])])
+    audit, active, _ = site.ask('GET', '/console/review/next', 'anna').json()['items']
+    assert [c['name'] for c in audit['candidates']] == ['Canis lupus', 'Vulpes vulpes'] and audit['candidates'][0]['score'] is None   # blind
+    assert [c['score'] for c in active['candidates']] == [.7, .2] and active['facts'] == [['Place', 'cam-7']]
+    for _ in range(2):   # the second time because the answer was lost on the way
+        assert site.ask('POST', f'/console/review/{audit["id"]}', 'anna', json=dict(label='unknown')).json() == dict(state='settled')
+    assert site.ask('GET', '/console/review/state', 'anna').json()['mine'] == 1
+    assert site.ask('POST', '/console/review/undo', 'anna').json()['item'] == audit
+    assert site.ask('GET', '/console/review/state', 'anna').json()['mine'] == 0
+
+@pytest.mark.parametrize('body, status', [(dict(label='Canis lupuss'), 422), (dict(label=3), 422), ([], 400), ('{', 400), (dict(label='x' * 300), 422)])
+def test_a_review_that_makes_no_sense_is_said_so(site, body, status):
+    enqueue(site.engine, [dict(stream='audit', request_id='r', item=0, photo=None, reason='random', priority=1., probability=1.)])
+    r = site.ask('POST', '/console/review/1', 'anna', content=body if isinstance(body, str) else json.dumps(body), headers={'content-type': 'application/json'})
+    assert r.status_code == status and r.json()['detail']
+    assert site.ask('POST', '/console/review/99', 'anna', json=dict(label='unknown')).status_code == 404
+    assert site.ask('POST', '/console/review/99999999999999999999', 'anna', json=dict(label='unknown')).status_code == 404
+
+def test_a_form_that_is_too_large_is_refused(site):
+    assert site.ask('POST', '/console/release', 'olga', data=dict(reason='x' * 100_000)).status_code == 413
+
+def test_a_decision_upon_an_old_page_is_refused(site):
+    site.rollout.write({'3': '3', '4': '4'}, {'3': 1.})
+    with site.engine.begin() as c: c.execute(sa.insert(EVENTS).values(at=1., model='mlproject', candidate='4', champion='3', stage='shadow', weight=0., by='x', reason='y'))
+    decide = lambda **said: site.ask('POST', '/console/release', 'olga', data=dict(reason='a try', seen='1') | said).status_code
+    assert decide(action='move', weight='nan') == 422 and decide(action='move', weight='120') == 422 and decide(action='explode') == 422
+    assert decide(action='pause', reason=' ') == 422 and decide(action='pause', seen='x') == 422
+    assert decide(action='move', weight='5') == 303 and site.rollout.read()['weights'] == {'4': .05, '3': .95}
+    assert decide(action='promote') == 409 and decide(action='rollback', seen='2') == 303 and site.rollout.read()['weights'] == {'3': 1.}
+
+def test_a_start_needs_a_registered_version_and_takes_no_folder(site):
+    assert site.ask('POST', '/console/release/start', 'olga', data=dict(version='4', seen='0', folder='/etc', gate='passed')).status_code == 404
+
+def test_a_million_does_not_matter_pieces_count_all_and_look_at_some(site):
+    rows = [dict(id=f'q{i}', received=1000 + i / 10, kept_for='sample' if i % 2 else 'disagreement', outcome='ok', version='1', total_ms=5.) for i in range(4000)]
+    with site.engine.begin() as c: c.execute(sa.insert(REQUESTS), rows)
+    found = pieces(site.engine, 1000, 1400, n=4, enough=50)
+    assert [p.kept for p in found] == [1000] * 4 and [p.looked for p in found] == [50] * 4 and sum(p.requests for p in found) == 2000
+
+@given(st.lists(st.one_of(st.none(), st.just(float('nan')), st.floats(0, 1e12)), max_size=30), st.text(max_size=30))
+def test_any_series_can_be_drawn(values, name):
+    p = lines(name, ['t'] * len(values), {name: values})
+    assert len(p.rows) == len(values) and 'nan' not in p.svg.replace(name, '') and '<script' not in p.svg
+    assert sum(len(r) for r in runs(values)) == sum(v is not None and v == v for v in values)
+    from defusedxml.ElementTree import fromstring
+    if name.isprintable(): fromstring(p.svg)
+
+@given(st.floats(min_value=1e-9, max_value=1e15))
+def test_ticks_reach_the_top(top):
+    t = ticks(top)
+    assert t[-1] >= top * (1 - 1e-6) and 2 <= len(t) <= 6 and t[0] == 0
+
+def test_the_console_without_a_database_says_what_to_do(tmp_path):
+    with pytest.raises(Problem, match='database ='): compose(SimpleNamespace(settings=Serving()))
