@@ -120,7 +120,7 @@ bench-curation: export  ## the nine steps over ROWS documents of 1 KB: records/s
 	@$(BIN)/python benchmarks/curation.py $(ROWS) --steps all --publish
 
 # the server: speed beside its peers, behaviour past its limits (a quiet machine; `wrk` from your distribution)
-.PHONY: bench-serving bench-overload bench-engine bench-batch bench-hostile bench-drift fuzz serve lock-serve proto
+.PHONY: drill bench-serving bench-overload bench-engine bench-batch bench-hostile bench-drift fuzz serve lock-serve proto
 serve: export  ## answer photos over HTTP with the newest model
 	@$(BIN)/mlproject serve $(ARGS)
 bench-serving: export  ## requests/s and CPU-ms beside LitServe, BentoML and FastAPI + torch
@@ -143,6 +143,8 @@ fuzz: export  ## several minutes of hostile requests
 	@$(BIN)/python tests/fuzz_inputs.py --seconds 180
 	@FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -m slow tests/test_app.py -k generated_requests
 
+drill: export  ## the loop of monitoring, retraining and release rehearsed against a real server, with known truth (in work)
+	@$(BIN)/python -m pytest -m drill tests/test_drill.py
 proto:  ## the messages of gRPC from their definition
 	@$(BIN)/python -m grpc_tools.protoc -Imlproject/serving --descriptor_set_out=mlproject/serving/inference.binpb mlproject/serving/inference.proto
 lock-serve: $(READY)  ## requirements-serve.lock: what the container installs

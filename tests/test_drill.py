@@ -16,8 +16,10 @@ def drilled(tmp_path_factory):
     folder = tmp_path_factory.mktemp('drill')
     return folder, run_drill(folder, TINY, tell=lambda line: None)
 
+@pytest.mark.drill
 def test_the_tiny_drill_has_all_its_outcomes(drilled): assert not failed(drilled[1])
 
+@pytest.mark.drill
 def test_the_timeline_tells_them_in_order(drilled):
     moments = [json.loads(l) for l in (drilled[0]/'timeline.jsonl').read_text().splitlines()]
     kinds = [m['kind'] for m in moments if m['phase'] == 'broken']
@@ -27,6 +29,7 @@ def test_the_timeline_tells_them_in_order(drilled):
     assert json.loads(record.read_text())['trigger']['kind'] == 'harm'
     assert [m['sent'] for m in moments] == sorted(m['sent'] for m in moments)
 
+@pytest.mark.drill
 def test_a_drill_does_not_overwrite_another(drilled):
     with pytest.raises(Problem, match='earlier drill'): run_drill(drilled[0], TINY)
 
@@ -54,6 +57,6 @@ def test_weight_decides_whom_a_head_believes():
     both = lambda w: fit_head(np.concatenate([x, x]), np.concatenate([y, z]), 2, np.repeat([1., w], 40))(x).argmax(1)
     assert (both(5) == z).all() and (both(.2) == y).all()
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_the_full_drill_has_all_its_outcomes(tmp_path):
     assert not failed(run_drill(tmp_path, Plan(), tell=lambda line: None))
