@@ -106,7 +106,7 @@ class Work:
     reviews: int           # that others gave
 
 LEASE_S = 300.
-_handed: dict[tuple[int, str], float] = {}   # (database, item) in this process: when; a hint, nothing depends on it
+_handed: dict[tuple[str, int, str], float] = {}   # (database, item, reviewer) in this process: when; a hint, nothing depends on it
 
 def next_items(engine: sa.Engine, reviewer: str, stream: str | None = None, n: int = 1, now: float | None = None) -> list[Work]:
     "What a reviewer should look at; reviews that were undone count as not given."
@@ -118,10 +118,11 @@ def next_items(engine: sa.Engine, reviewer: str, stream: str | None = None, n: i
     if stream: query = query.where(ITEMS.c.stream == stream)
     with reached(engine), reading(engine) as c:
         found = [Work(*r) for r in c.execute(query.order_by(ITEMS.c.priority.desc(), ITEMS.c.id).limit(4 * n + 64))]
-    others = lambda w: any(who != reviewer and now - at < LEASE_S for (i, who), at in _handed.items() if i == w.id)
+    here = str(engine.url)
+    others = lambda w: any(who != reviewer and now - at < LEASE_S for (db, i, who), at in _handed.items() if (db, i) == (here, w.id))
     chosen = sorted(found, key=others)[:n]   # stable: priority inside
     for k in [k for k, at in _handed.items() if now - at >= LEASE_S]: del _handed[k]
-    _handed.update({(w.id, reviewer): now for w in chosen})
+    _handed.update({(here, w.id, reviewer): now for w in chosen})
     return chosen
 
 # %% ../../nbs/operations/800_feedback.ipynb #835827b1
