@@ -100,7 +100,6 @@ def onnx_session(path: str | Path,   # an ONNX file
     options.intra_op_num_threads, options.inter_op_num_threads = threads or cpus(), 1
     options.log_severity_level = 3
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
-    options.add_session_config_entry('session.set_denormal_as_zero', '1')   # numbers below 1e-38 take processors a hundred cycles and change nothing
     try: return ort.InferenceSession(str(path), options, providers=list(providers))
     except Exception as e:   # onnxruntime's own classes are not public
         raise Problem(f'{Path(path).name} is not an ONNX network that onnxruntime can load: {one_line(e, 200)}') from e
