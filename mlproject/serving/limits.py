@@ -174,7 +174,7 @@ def pixels(
     kind = sniff(data)
     if kind == 'jpeg': hint, most = _jpeg_hint(data, preprocess, limits), limits.pixels
     else:
-        hint, most = None, limits.other_pixels
+        hint, most = None, limits.other_pixels * 4 // 5 if kind == 'webp' else limits.other_pixels   # WebP takes most memory a pixel
         try: _CHECKS.get(kind, len)(data)
         except (struct.error, IndexError): raise PhotoError('truncated', f'{kind.upper()} ends inside its header') from None
     return preprocess.fit(read_photo(data, max_pixels=most, min_side=limits.side, min_side_hint=hint))
