@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['feedback_app', 'feedback_status', 'feedback_export', 'feedback_import', 'species_of', 'retrain',
-           'retraining_settings', 'plain_sources', 'why_now', 'champions_products']
+           'retraining_settings', 'plain_sources', 'why_now', 'champions_products', 'drill']
 
 # %% ../nbs/907_relearning.ipynb #a3bc26bd
-import os, re, sys, time
+import re, sys, time
 from pathlib import Path
 
 import typer
 
 from .core import Problem, one_line, say, write_json
 from .releasing import products_of
-from .settings import load_serving, load_settings, project_root
+from .settings import checkout, load_serving, load_settings, parameter_file
 from .upkeep import DATABASE, MODEL, STATE, aligned, answering, find_model, opened, registered
 
 # %% ../nbs/907_relearning.ipynb #3215367b
@@ -97,9 +97,8 @@ def retraining_settings() -> tuple: # root of the checkout, env.yaml, Policy
     "Where and how."
     import yaml
     from mlproject.operations.retraining import policy_of
-    root = project_root()
-    if not (root and (root / 'pipeline.yaml').exists()): raise Problem(f'no pipeline.yaml in {Path.cwd()} or above: this command works inside a checkout of mlproject')
-    env = yaml.safe_load((root / os.environ.get('PLOOMBER_ENV_FILENAME', 'env.yaml')).read_text(encoding='utf-8'))
+    root = checkout()
+    env = yaml.safe_load(parameter_file(root).read_text(encoding='utf-8'))
     return root, env, policy_of(env.get('retraining'))
 
 def plain_sources(env: dict) -> list[str]:
@@ -127,3 +126,14 @@ def champions_products(serving, root: Path, env: dict) -> Path | None:
     if champion := registered(answering(serving)[0], load_settings()): return products_of(champion, option='--previous')
     out = root / env['out']
     return out if (out / 'splits' / 'manifest.json').exists() else None
+
+# %% ../nbs/907_relearning.ipynb #1d211334
+def drill(folder: Path = typer.Argument(Path('build/drill'), metavar='FOLDER', help='New folder for the timeline, the versions and the server.'),
+          tiny: bool = typer.Option(False, '--tiny', help='Eight species and a thousand photos instead of twenty and thousands.'),
+          seed: int = typer.Option(0, '--seed', min=0, help='Another world.')):
+    "Rehearse the loop: the world changes, and the model has to stay good."
+    from dataclasses import replace
+    from mlproject.operations.drill import TINY, Plan, run_drill
+    checks = run_drill(folder, replace(TINY if tiny else Plan(), seed=seed))
+    for c in checks: typer.echo(c.line())
+    if not all(c.passed for c in checks): raise typer.Exit(1)

@@ -2,7 +2,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from mlproject.cli import app, served_model, served_settings
+from mlproject.cli import app
+from mlproject.servers import served_model, served_settings
 from mlproject.core import Problem
 from mlproject.serving.guarding import Guard, read_keys
 from mlproject.settings import Serving, load_serving, project_root
