@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 SPECIES = ['Vulpes vulpes', 'Euplectes axillaris', 'Alcedo atthis', 'Pica pica']
 
@@ -44,6 +45,16 @@ class Process:
     def stop(self) -> int:
         self.process.terminate()
         return self.process.wait(20)
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory): return pack_colours(tmp_path_factory.mktemp('colours')/'model')
+
+@pytest.fixture(scope='module')
+def server(model):
+    "A server with small limits; a test module that imports this fixture and `model` has one of its own."
+    process = Process(model, body_mib=2, photo_mib=1, photos=12)
+    yield process
+    assert process.stop() in (0, -15)
 
 def main(model: str, settings: dict) -> None:
     from mlproject.serving.supervisor import serve

@@ -1,10 +1,11 @@
 "A real server with a database: asked, captured, reported, reviewed; a shadow beside it; and a database that goes away."
-import json, time
+import json
 
 import httpx
 import pytest
 import sqlalchemy as sa
 from colours import SPECIES, Process, pack_colours, photo
+from live_server import until
 
 from mlproject.core import digest
 from mlproject.operations.feedback import verdicts
@@ -13,14 +14,6 @@ from mlproject.serving.capture import ANSWERS, REQUESTS, captured
 from mlproject.serving.guarding import create_key
 from mlproject.serving.state import open_engine, reading
 from mlproject.serving.worker import Rollout
-
-def until(what, seconds=15):
-    "Wait for something to become true."
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, 'it did not happen in time'
-        time.sleep(.05)
-    return found
 
 @pytest.fixture
 def served(state_url, tmp_path):

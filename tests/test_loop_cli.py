@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from colours import SPECIES, Process, pack_colours, photo
 from conftest import ROOT, TINY, copy_repository, environment
+from live_server import until
 from typer.testing import CliRunner
 
 from mlproject.cli import app
@@ -28,14 +29,6 @@ from mlproject.photos import read_photo
 from mlproject.serving.capture import PHOTOS, REQUESTS, captured
 from mlproject.serving.state import open_engine
 from mlproject.serving.worker import Rollout
-
-def until(what, seconds=15):
-    "Wait for something to become true."
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, 'it did not happen in time'
-        time.sleep(.05)
-    return found
 
 def mlproject(*words, code=0):
     "What a command printed; its exit status is checked."

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from colours import SPECIES, Process, pack_colours, photo
+from colours import SPECIES, model, photo, server  # noqa: F401 (model and server are fixtures)
 from mlproject.export.extended import ExtendedModel
 from mlproject.serving.inputs import Limits
 from mlproject.serving.protocol import OUTPUTS, join_bytes, read_infer, split_bytes
@@ -48,17 +48,6 @@ def test_any_json_is_a_request_or_an_error_of_the_client(document, tail, length)
 def test_nearly_right_requests_too(tensor, outputs, parameters):
     try: read_infer(json.dumps(dict(inputs=[tensor], outputs=outputs, parameters=parameters)).encode(), None)
     except ServingError as e: assert 400 <= e.status < 500
-
-
-@pytest.fixture(scope='module')
-def model(tmp_path_factory): return pack_colours(tmp_path_factory.mktemp('oip')/'model')
-
-
-@pytest.fixture(scope='module')
-def server(model):
-    process = Process(model, body_mib=2, photo_mib=1, photos=12)
-    yield process
-    assert process.stop() in (0, -15)
 
 
 @pytest.fixture()

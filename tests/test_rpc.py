@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from colours import SPECIES, Process, pack_colours, photo
+from colours import SPECIES, Process, model, photo, server  # noqa: F401 (model and server are fixtures)
 from mlproject.core import Problem
 from mlproject.export.extended import ExtendedModel
 from mlproject.serving import rpc
@@ -20,17 +20,6 @@ grpc = pytest.importorskip('grpc')
 triton = pytest.importorskip('tritonclient.grpc')
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from tritonclient.utils import InferenceServerException  # noqa: E402
-
-
-@pytest.fixture(scope='module')
-def model(tmp_path_factory): return pack_colours(tmp_path_factory.mktemp('rpc')/'model')
-
-
-@pytest.fixture(scope='module')
-def server(model):
-    process = Process(model, body_mib=2, photo_mib=1, photos=12)
-    yield process
-    assert process.stop() in (0, -15)
 
 
 @pytest.fixture()
