@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from common import publish
-from mlproject.export.extended import ExtendedModel, Preprocess, pack
+from mlproject.export.extended import ExtendedModel, Preprocess
 from mlproject.serving.batch import BatchConfig, predict_batch
 
 GROUP = BatchConfig().group

@@ -4,7 +4,7 @@ Draws the corpus of benchmarks/corpus.py (once, beside the products), takes it t
 persons and the tokeniser, and prints records a second end to end, CPU-us a record of every step, and the peak memory of the process tree. Products go to a
 temporary folder and are deleted. A larger ROWS is meant for a machine that is otherwise idle.
 """
-import argparse, json, shutil, subprocess, sys, tempfile, threading, time
+import argparse, json, subprocess, sys, tempfile, threading, time
 from pathlib import Path
 
 import psutil

@@ -12,7 +12,7 @@ import shifted
 from common import publish
 from mlproject.evaluation.calibration import fit_temperature
 from mlproject.evaluation.sequential import log_e_change
-from mlproject.metrics import softmax, wilson
+from mlproject.metrics import wilson
 from mlproject.monitoring.drift import Ready, detect
 from mlproject.monitoring.performance import atc, audit_chance, estimate, estimate_unlabelled, remember
 from mlproject.monitoring.reference import make_reference, see

@@ -207,7 +207,6 @@ def true_copies(paths: list[Path]) -> bool:
 
 def one_size(rows: int) -> None:
     "Print the cost of one corpus size; run in a process of its own, for its peak memory."
-    from corpus import write_corpus
     with tempfile.TemporaryDirectory() as folder:
         source = subprocess.run([sys.executable, '-c', f'from corpus import write_corpus; print(write_corpus({folder!r} + "/corpus", {rows}))'], cwd=Path(__file__).parent,
                                 check=True, capture_output=True, text=True).stdout.strip()

@@ -5,7 +5,7 @@ Load comes from `wrk` on the same cores, so the overload test serves a network t
 generator and the refusals to be the smaller part. What an answered request waits for is measured by a thin client of its own, which
 asks ten times a second throughout: `wrk` cannot tell refused requests from answered ones.
 """
-import argparse, http.client, json, os, signal, socket, sys, threading, time
+import argparse, http.client, os, signal, socket, sys, threading, time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace

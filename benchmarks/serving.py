@@ -39,12 +39,12 @@ class Server:
 def peer(name: str, *more: str, venv: str | None = None, **kw) -> Server:
     return Server(f'{name} {" ".join(more)}'.strip(), (str(HOME / (venv or name) / 'bin/python'), str(HERE / f'{name}_app.py'), '{folder}', '{port}', *more), **kw)
 
-def ours(name: str, model: str) -> Server:
-    return Server(name, (sys.executable, str(HERE / 'whole_app.py'), '{folder}/extended', '{port}', '{home}'), '/v1/predict', '/health/ready', model, True)
+def ours(name: str, model: str, *more: str) -> Server:   # more: settings, such as workers=1
+    return Server(name, (sys.executable, str(HERE / 'whole_app.py'), '{folder}/extended', '{port}', '{home}', *more), '/v1/predict', '/health/ready', model, True)
 
 BARE = Server('bare engine', (sys.executable, str(HERE / 'bare_engine.py'), '{folder}', '{port}'))
 SERVERS = dict(
-    mobilenet_v3_small=[ours('ours', 'plain'), BARE, peer('litserve'), peer('litserve', 'ours'), peer('bentoml', ready='/readyz'), peer('fastapi')],
+    mobilenet_v3_small=[ours('ours', 'plain'), ours('ours, one process', 'plain', 'workers=1', 'threads=2'), BARE, peer('litserve'), peer('litserve', 'ours'), peer('bentoml', ready='/readyz'), peer('fastapi')],
     resnet18=[ours('ours, as chosen', 'variant'), ours('ours, int8 unjudged', 'int8'), ours('ours, float32', 'plain'), peer('litserve')])
 
 def prepare(home: Path, source: Path) -> None:

@@ -3,7 +3,7 @@
     python benchmarks/tokens.py                      # with the libraries that are installed
     python benchmarks/tokens.py --peers VENV         # and with those of another environment (tiktoken, tokie, kitoken)
 """
-import argparse, json, os, subprocess, sys, tempfile, time
+import argparse, json, os, subprocess, tempfile, time
 from pathlib import Path
 
 import numpy as np

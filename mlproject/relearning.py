@@ -107,6 +107,7 @@ def plain_sources(env: dict) -> list[str]:
     if wrong := [s for s in given if not isinstance(s, str) or ',' in s]: raise Problem(f'retrain: the source {one_line(wrong[0], 80)} of env.yaml cannot be handed on (allowed: paths and URLs without a comma)')
     return list(given)
 
+# %% ../nbs/907_relearning.ipynb #b4d9cca1
 def why_now(engine, policy, runs_in: Path): # Trigger or None
     "The trigger that applies: the alarm, the labels since the last run, the calendar."
     import sqlalchemy as sa

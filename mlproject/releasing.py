@@ -16,7 +16,7 @@ from .core import Problem, read_json
 from .settings import load_serving, load_settings, project_root
 from .upkeep import DATABASE, STATE, aligned, answering, has_registry, opened, registered
 
-# %% ../nbs/905_releasing.ipynb #3d901bb0
+# %% ../nbs/905_releasing.ipynb #bab01b36
 def release_of(serving) -> tuple: # Release, settings
     "The release of the registered model in the state folder."
     from mlproject.export.registry import set_alias
@@ -31,6 +31,7 @@ def release_of(serving) -> tuple: # Release, settings
         if found or (version is None and has_registry(settings)): set_alias(name, what, found and found.version, settings.tracking_uri) # a folder that is served has no number
     return Release(engine, settings.registry_name, Rollout(serving.state), alias), settings
 
+# %% ../nbs/905_releasing.ipynb #ec2708a3
 def products_of(version, # registered Version
                 given: Path | None = None, option: str = '--products') -> Path: # option: how it can be named
     "The folder of the run that made a version. `Problem` when it was overwritten or is somewhere else."
@@ -41,6 +42,7 @@ def products_of(version, # registered Version
     if read_json(note)['digest'] != version.digest: raise Problem(f'{folder} holds the products of another version than {version.uri} by now: name their folder with {option}')
     return folder
 
+# %% ../nbs/905_releasing.ipynb #64d03d11
 def evidence(products: Path, # of the candidate's run
              champion: Path | None, # extended model that answers now
              protect: list[str] = (), better: list[str] = ()) -> dict:

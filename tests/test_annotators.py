@@ -20,7 +20,7 @@ from conftest import ROOT, environment
 from mlproject.core import Problem
 from mlproject.data.agreement import self_agreement
 from mlproject.data.annotators import AskConfig, Annotator, annotate
-from mlproject.data.calls import Abstained, AnswerCache, Breaker, Refused, chat_ask, http_ask, reader
+from mlproject.data.calls import AnswerCache, Breaker, chat_ask, http_ask, reader
 from mlproject.data.records import records_table
 
 settings.register_profile('patient', deadline=None, derandomize=True)

@@ -1,5 +1,5 @@
 "Offline prediction: one row for whatever is given, the same bytes after every accident, from wherever the photos are."
-import json, os, random, signal, subprocess, sys, threading, time
+import json, os, signal, subprocess, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from colours import SPECIES, pack_colours, photo
+from colours import pack_colours, photo
 from conftest import environment
 from mlproject.core import MANIFEST, Problem, read_manifest, read_shards, write_atomic
 from mlproject.export.extended import ExtendedModel
 from mlproject.serving.batch import BatchConfig, predict_batch
-from mlproject.serving.listing import Entry, ListConfig, Reader, _cuts, list_source, write_list
+from mlproject.serving.listing import Entry, _cuts
 
 
 @pytest.fixture(scope='module')

@@ -1,14 +1,13 @@
 """Load that waits for nobody, and the capacity of services whose truth is known."""
 import asyncio, contextlib, json, re, socket, subprocess, sys, threading, time
-from pathlib import Path
 
 import numpy as np, pytest
 from conftest import ROOT, environment
 from hypothesis import given, settings, strategies as st
 from mlproject.core import Problem
-from mlproject.serving.capacity import (HEADROOM, LEAST, MOST, Bench, Capacity, Step, autoscaler_target, first_limit, highest, local_server,
-                                        measure, step_of, with_setting, with_target, write_down)
-from mlproject.serving.driving import Drive, Driver, arrivals, drive, get_request, photo_request
+from mlproject.serving.capacity import (LEAST, MOST, Bench, Capacity, Step, autoscaler_target, first_limit, highest, local_server, step_of,
+                                        with_setting, with_target, write_down)
+from mlproject.serving.driving import Driver, arrivals, drive, get_request, photo_request
 
 @contextlib.contextmanager
 def scripted(script):

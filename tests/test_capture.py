@@ -1,6 +1,9 @@
 "What goes through the service is kept beside it, on SQLite and on PostgreSQL; nothing it does is felt by a request."
-import os, secrets, signal, subprocess, sys, textwrap, threading, time
-from pathlib import Path
+import secrets
+import subprocess
+import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np

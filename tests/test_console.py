@@ -7,11 +7,10 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, strategies as st
 
-from mlproject.console.candidates import Registry
-from mlproject.console.charts import bars, lines, runs, ticks
+from mlproject.console.charts import lines, runs, ticks
 from mlproject.console.console import compose
 from mlproject.console.pages import POLICY
-from mlproject.console.session import COOKIE, LIFE_S, Door, shared_secret, way_back
+from mlproject.console.session import COOKIE, LIFE_S, Door, shared_secret
 from mlproject.console.watching import pieces
 from mlproject.core import Problem
 from mlproject.operations.feedback import enqueue

@@ -1,5 +1,5 @@
 "The console in a browser, against the real server: each journey from sign-in to its effect in the database."
-import os, re, shutil, time
+import os, shutil
 from pathlib import Path
 
 import numpy as np

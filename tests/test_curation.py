@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 os.environ.setdefault('MLPROJECT_PRIVACY_KEY', 'a key for the tests, no secret')
 
-from mlproject.core import MANIFEST, Problem, digest_file, read_manifest, walk, write_shards
+from mlproject.core import MANIFEST, Problem, digest_file, walk, write_shards
 from mlproject.data.curation import curate
-from mlproject.data.passes import STEPS, CurationConfig, check_ids, config_of, doubled_ids
+from mlproject.data.passes import CurationConfig, check_ids, config_of, doubled_ids
 from mlproject.data.planning import count_rows, plan
 from mlproject.data.records import records_table
 from mlproject.data.shards import NOTES

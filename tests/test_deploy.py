@@ -1,6 +1,6 @@
 """Container, manifests and unit: linted, checked against schemas, and saying the same as the code. There is no Docker engine and no cluster
 here: what the image would hold is installed and served from in `test_image.py`."""
-import importlib.util, json, re, shutil, subprocess, sys, tomllib
+import importlib.util, json, re, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest, yaml

@@ -10,7 +10,7 @@ from live_server import until
 from mlproject.core import digest
 from mlproject.operations.feedback import verdicts
 from mlproject.operations.selection import draw_audit
-from mlproject.serving.capture import ANSWERS, REQUESTS, captured
+from mlproject.serving.capture import REQUESTS, captured
 from mlproject.serving.guarding import create_key
 from mlproject.serving.state import open_engine, reading
 from mlproject.serving.worker import Rollout

@@ -1,12 +1,11 @@
 """The whole pipeline at tiny size: what a run makes, says, skips, and refuses."""
 import csv, json, re, shutil, subprocess, sys
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, TINY, environment, run_here, set_aside
-from mlproject.builds import load, ran
-from mlproject.core import Problem, read_json, read_manifest, verify_folder
+from mlproject.builds import load
+from mlproject.core import read_manifest, verify_folder
 from mlproject.data.records import load_step
 from mlproject.data.survey import make_survey
 from mlproject.export.extended import ExtendedModel

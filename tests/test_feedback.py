@@ -1,5 +1,5 @@
 "Reviews are counted once, whoever gives them and however often; the audit stream stays a random sample."
-import itertools, json, threading
+import json, threading
 from collections import Counter
 from types import SimpleNamespace
 

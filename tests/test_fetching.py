@@ -1,10 +1,10 @@
 """Photos by address: real servers on loopback, which only an argument (no setting) makes count as public."""
-import asyncio, datetime, ipaddress, os, ssl
+import asyncio, datetime, ipaddress, ssl
 
 import pytest
 from hypothesis import given, strategies as st
 
-from mlproject.serving.fetching import FetchRules, Fetcher, PinnedBackend, check_url, host_allowed, is_public
+from mlproject.serving.fetching import FetchRules, Fetcher, check_url, host_allowed, is_public
 from mlproject.serving.inputs import Incoming, Request
 from mlproject.serving.limits import Limits
 from mlproject.serving.schemas import ServingError

@@ -1,5 +1,5 @@
 "API keys: what lies on disk, what opens, and what happens when the file changes under a running server."
-import json, os, stat
+import stat
 
 import pytest
 from hypothesis import given, settings, strategies as st

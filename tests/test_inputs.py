@@ -1,12 +1,11 @@
 "Requests read and photos decoded within limits."
-import base64, io, json, os, subprocess, sys
+import base64, json, os, subprocess, sys
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fuzz_inputs import fuzz

@@ -1,5 +1,5 @@
 """Sources of all kinds in one run: HTTP and S3 from local servers, hostile archives and XML, only what is new is read again."""
-import csv, gzip, http.server, io, json, os, shutil, signal, socket, sqlite3, subprocess, sys, tarfile, threading, time, zipfile
+import csv, gzip, http.server, io, json, os, signal, socket, sqlite3, subprocess, sys, tarfile, threading, time, zipfile
 from pathlib import Path
 
 import pyarrow as pa

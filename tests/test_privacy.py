@@ -1,6 +1,5 @@
 "Personal data: found by form, check digit and context; species, tags and sightings stay; nothing takes long."
 import json
-import random
 import re
 import time
 
@@ -14,8 +13,7 @@ from hypothesis import strategies as st
 from mlproject.core import Problem
 from mlproject.data import checkdigits as check
 from mlproject.data.patterns import FAMILIES, TYPES, Span, fold
-from mlproject.data.privacy import (KEY, PresidioTagger, PrivacyConfig, SpacyTagger, candidates, disjoint, find, privacy_key, pseudonym, replace_pii, scan,
-                                    spared)
+from mlproject.data.privacy import (KEY, PresidioTagger, PrivacyConfig, SpacyTagger, candidates, disjoint, find, privacy_key, replace_pii, scan, spared)
 from mlproject.data.records import account, records_table
 from mlproject.data.survey import Faults, write_down
 

@@ -1,7 +1,6 @@
 "Quality of notes and photos: the rules, their scope, and Gopher's figures against a plain reading of the paper."
 from collections import Counter
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings

@@ -7,10 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from mlproject.core import Problem
-from mlproject.evaluation.sequential import CanaryPolicy
 from mlproject.export.extended import Prediction
 from mlproject.operations.feedback import FEEDBACK, enqueue, next_items, review
-from mlproject.operations.release import EVENTS, RELEASE, Health, HealthPolicy, Release, audited_pairs, current, history, ill
+from mlproject.operations.release import RELEASE, Health, Release, audited_pairs, current, history, ill
 from mlproject.serving.capture import ANSWERS, CAPTURE, REQUESTS, answer_row, request_row
 from mlproject.serving.state import open_engine, prepare
 from mlproject.serving.worker import Rollout

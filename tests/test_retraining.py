@@ -1,13 +1,11 @@
 "A retraining answers its five questions, never runs twice at once, and goes on after a kill."
-import json, os, signal, subprocess, sys, time
-from pathlib import Path
+import sys
 
 import pytest
-import sqlalchemy as sa
 from conftest import ROOT, TINY, copy_repository, environment
 from test_capture import ALL, Capture, photo, served
 
-from mlproject.core import Problem, digest, locked, read_json
+from mlproject.core import Problem, digest, locked
 from mlproject.data.records import load_step
 from mlproject.operations.feedback import FEEDBACK, enqueue, next_items, review
 from mlproject.operations.retraining import Policy, Trigger, begin, due, held, policy_of, retrain, runs, snapshot

@@ -1,5 +1,5 @@
 "Versions beside each other: shares that move as few keys as possible, loading and leaving under load."
-import asyncio, threading, time
+import asyncio, threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np

@@ -1,9 +1,8 @@
 "What all doors call: answers per photo, errors that can be shown, listeners, readiness, stopping."
 import asyncio, threading, time
 
-import numpy as np
 import pytest
-from small_model import photo, small_extended, until, white
+from small_model import photo, small_extended, white
 
 from mlproject.serving.inputs import Incoming, Limits
 from mlproject.serving.jobs import Answer, EngineConfig

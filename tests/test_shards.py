@@ -1,5 +1,5 @@
 "The engine: every record accounted for, the same bytes whoever made them, and a killed run that goes on."
-import json, os, signal, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from mlproject.core import Problem
-from mlproject.data.sources import load_source, read_path
+from mlproject.data.sources import load_source
 from mlproject.data.tables import decode, read_delimited, read_jsonl
 
 SHARED = Path(os.environ.get('MLPROJECT_SHARED_DATA') or Path(__file__).parent.parent.parent / 'shared' / 'data')

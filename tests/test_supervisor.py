@@ -1,5 +1,5 @@
 "The whole server in processes of its own: signals, deaths, slow clients, shared state."
-import json, os, re, signal, socket, subprocess, sys, threading, time
+import os, re, signal, socket, subprocess, sys, threading, time
 from pathlib import Path
 
 import pytest

@@ -11,8 +11,8 @@ from conftest import ROOT, SHARED, environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlproject.core import MANIFEST, Problem
-from mlproject.data import textdedup, textsigns
+from mlproject.core import Problem
+from mlproject.data import textsigns
 from mlproject.data.minhash import TextConfig, jaccard, plain, signatures, sorted_sets, word_hashes
 from mlproject.data.records import account, records_table
 from mlproject.data.textdedup import CLUSTERS, TextIndex, drop_near

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import ROOT, environment
-from mlproject.core import Problem, digest_file, read_manifest, walk
+from mlproject.core import Problem, digest_file, walk
 from mlproject.data.packing import TokenSet, finish, pack, write_part
 from mlproject.data.records import SPLITS, records_table
 from mlproject.data.tokens import END, Tokenizer, TokenizerConfig, load_tokenizer, train_bpe

@@ -15,7 +15,7 @@ from mlproject.export.registry import DIGEST, Version
 from mlproject.operations.feedback import FEEDBACK, report
 from mlproject.operations.tracing import lineage_of, registered_as, trace
 from mlproject.photos import photo_exif
-from mlproject.serving.capture import CAPTURE, Capture, CaptureConfig, captured
+from mlproject.serving.capture import Capture, CaptureConfig, captured
 from mlproject.serving.state import open_engine, prepare
 
 LABEL = SPECIES[0]

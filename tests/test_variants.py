@@ -1,6 +1,5 @@
 "Cheaper variants of a network: taken only when as right and faster, kept with what was measured; JPEGs decoded small alike everywhere."
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np

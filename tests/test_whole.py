@@ -3,7 +3,7 @@ import json, os, re, signal, subprocess, sys, time, venv
 from pathlib import Path
 
 import pytest
-from conftest import QUIET, ROOT, SHARED, TINY, copy_repository, environment
+from conftest import ROOT, SHARED, TINY, copy_repository, environment
 from mlproject.core import read_json, read_manifest
 from mlproject.export.extended import ExtendedModel
 from mlproject.pages import commands, run_command
@@ -52,7 +52,6 @@ def test_the_parallel_executor_makes_the_same_products(copy, undisturbed):
     ('export/530_registry.ipynb', '.-]{0,100}', '.-]{0,90}', {'register'}),
     ('data/290_splits.ipynb', 'min_groups_per_species: int = 1', 'min_groups_per_species: int = 0', {'split', 'data_report', 'train', 'calibrate', 'evaluate', 'evaluation_report', 'export', 'register'})])
 def test_editing_a_notebook_runs_exactly_the_tasks_that_reach_it(copy, undisturbed, notebook, old, new, expected):
-    from mlproject.builds import ran as ran_in
     path, package = copy/'nbs'/notebook, environment(copy)
     before = path.read_text()
     assert old in before

@@ -16,9 +16,9 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from ..core import Problem, digest, one_line
+from ..core import Problem, digest
 from ..serving.guarding import public
-from ..serving.schemas import CODES, PROBLEM_MEDIA_TYPE, ServingError
+from ..serving.schemas import PROBLEM_MEDIA_TYPE, ServingError
 
 # %% ../../nbs/console/850_pages.ipynb #f929b910
 ROOT = '/console'

@@ -13,7 +13,6 @@ from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..core import Problem
 from .pages import HEADERS, ROOT, page, router
 from .session import Door, Session, signed, text, told
 from ..operations.feedback import (ITEMS, NOT_A_SPECIES, REPORTS, REVIEWS, STREAMS, VERDICTS, Work, agreement, next_items, queue_state, review, undo)

@@ -7,7 +7,7 @@ __all__ = ['COOKIE', 'LIFE_S', 'EVERYTHING', 'FORM', 'shared_secret', 'Session',
            'signed', 'way_back', 'entrance']
 
 # %% ../../nbs/console/855_session.ipynb #21642561
-import asyncio, base64, hashlib, hmac, json, os, secrets, time
+import base64, hmac, json, os, secrets, time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse
 
 from ..core import Problem, one_line
 from .pages import HEADERS, PAGES, ROOT, SignIn, page, router
-from ..serving.guarding import SCOPES, Guard, public, take
+from ..serving.guarding import SCOPES, Guard, public
 from ..serving.requests import read_body
 from ..serving.schemas import ServingError
 

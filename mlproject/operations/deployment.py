@@ -9,7 +9,6 @@ __all__ = ['log', 'compose', 'remember', 'species']
 import asyncio, logging
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 
 from ..core import Problem
 from ..serving.worker import Extras, Inside

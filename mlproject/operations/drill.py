@@ -30,7 +30,7 @@ from .actors import Reviewers, Server, send, wait_for
 from .feedback import ITEMS, verdicts
 from .heads import PREPARE, Features, Head, fit_head, in_colours_of, learn_filters, pack_version
 from .release import RELEASE, RUNNING, Event, Health, Release, current, history
-from .retraining import Policy, Trigger, begin, due, held, runs, snapshot
+from .retraining import Policy, Trigger, begin, due, runs, snapshot
 from .selection import draw_active, draw_audit
 from .traffic import PHASES, Phase, World
 from ..photos import read_photo

@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from ..core import Problem, one_line
 from ..evaluation.sequential import CanaryPolicy, Verdict, count_pairs, judge
 from ..export.cards import require_card
-from ..export.registry import set_alias
 from .feedback import VERDICTS, ITEMS
 from ..serving.capture import ANSWERS, REQUESTS
 from ..serving.state import Component, reached, reading

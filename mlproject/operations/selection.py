@@ -6,7 +6,7 @@
 __all__ = ['draw_audit', 'doubt', 'spread_out', 'draw_active']
 
 # %% ../../nbs/operations/803_selection.ipynb #99c407bb
-import math, time
+import math
 
 import numpy as np
 import sqlalchemy as sa
@@ -59,7 +59,7 @@ def draw_active(engine: sa.Engine, n: int,        # photos to add at most
     "Put shadow disagreements first, then doubtful and different photos, into the active stream; returns how many are new."
     rows = [r for r in captured(engine, since, until, chosen=True) if r['error'] is None]
     shadow = {(r['request_id'], r['item']): r['label'] for r in captured(engine, since, until, role='shadow', chosen=True) if r['error'] is None}
-    apart = [r for r in rows if shadow.get(key := (r['request_id'], r['item']), r['label']) != r['label']][:n]
+    apart = [r for r in rows if shadow.get((r['request_id'], r['item']), r['label']) != r['label']][:n]
     taken = {id(r) for r in apart}
     rest = [r for r in rows if r['embedding'] is not None and id(r) not in taken]
     items = [_item(r, 'active', 'shadow', 1.5) for r in apart]

@@ -7,9 +7,9 @@ __all__ = ['REQUESTS', 'ANSWERS', 'PHOTOS', 'CAPTURE', 'CONTEXT', 'CaptureConfig
            'answer_row', 'sampled', 'disagree', 'Capture', 'forget', 'captured']
 
 # %% ../../nbs/serving/640_capture.ipynb #9248401b
-import json, math, queue, random, threading, time
+import math, queue, threading, time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -10,7 +10,7 @@ __all__ = ['FIELDS', 'RESULTS', 'Entry', 'list_schema', 'is_uri', 'filesystem', 
 import os, urllib.parse, zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 

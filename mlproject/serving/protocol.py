@@ -10,7 +10,7 @@ __all__ = ['INPUT', 'OUTPUTS', 'ERROR', 'EXTENSIONS', 'Admit', 'join_bytes', 'sp
 # %% ../../nbs/serving/646_protocol.ipynb #fb3b4b94
 import json, struct, time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..core import one_line, versions
+from ..core import versions
 from ..export.extended import ExtendedModel
 from ..metrics import softmax
 from .engine import Answer

@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2
 from ..core import Problem, one_line
 from .guarding import Guard, token_of
 from .inputs import Limits
-from .protocol import (EXTENSIONS, INPUT, OUTPUTS, Asked, _no_shared_memory, _route_key, _timeout, check_input, find_model, model_metadata,
+from .protocol import (INPUT, OUTPUTS, Asked, _no_shared_memory, _route_key, _timeout, check_input, find_model, model_metadata,
                                         photos_of, protocol_routes, raw, server_metadata, split_bytes, tensors, wanted_outputs)
 from .schemas import ServingError
 from .service import Service
