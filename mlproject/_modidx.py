@@ -3725,6 +3725,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mlproject.serving.rpc._ascii': ('serving/rpc.html#_ascii', 'mlproject/serving/rpc.py'),
                                        'mlproject.serving.rpc._context': ('serving/rpc.html#_context', 'mlproject/serving/rpc.py'),
                                        'mlproject.serving.rpc._fail': ('serving/rpc.html#_fail', 'mlproject/serving/rpc.py'),
+                                       'mlproject.serving.rpc._keep_poller': ('serving/rpc.html#_keep_poller', 'mlproject/serving/rpc.py'),
                                        'mlproject.serving.rpc._left': ('serving/rpc.html#_left', 'mlproject/serving/rpc.py'),
                                        'mlproject.serving.rpc._method': ('serving/rpc.html#_method', 'mlproject/serving/rpc.py'),
                                        'mlproject.serving.rpc._pool': ('serving/rpc.html#_pool', 'mlproject/serving/rpc.py'),

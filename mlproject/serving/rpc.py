@@ -222,6 +222,12 @@ class RpcServer:
         "Take no new calls, finish what is in flight, then close."
         await self.server.stop(grace)
 
+@cache
+def _keep_poller() -> None:
+    """Hold gRPC's polling thread until the process ends. It would be stopped when the last server or channel is freed, from the garbage collector in
+    whatever thread that runs, which can wait for ever (grpc/grpc pull request 40989)."""
+    grpc.aio.init_grpc_aio()
+
 async def start_rpc(service: Service,
                     address: str = '127.0.0.1:0',   # host:port; port 0: any that is free
                     *, admit: Admit = lambda metadata: {},  # who may ask; see `guarded`
@@ -231,6 +237,7 @@ async def start_rpc(service: Service,
                     share: bool = False,            # the port with other processes
                     ) -> RpcServer:
     "Listen and serve; `Problem` when the address cannot be had."
+    _keep_poller()
     server = grpc.aio.server(interceptors=[Gate(admit, refused)], options=options(service.limits, share), maximum_concurrent_rpcs=calls)
     server.add_generic_rpc_handlers((service_handler(Handlers(service, refused)), health_handler(service)))
     try: port = server.add_secure_port(address, grpc.ssl_server_credentials([tls])) if tls else server.add_insecure_port(address)
