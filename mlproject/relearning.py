@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['feedback_app', 'feedback_status', 'feedback_export', 'feedback_import', 'species_of', 'retrain',
-           'retraining_settings', 'plain_sources', 'why_now', 'champions_products', 'drill']
+           'retraining_settings', 'plain_sources', 'why_now', 'champions_products', 'drill', 'next_folder']
 
 # %% ../nbs/907_relearning.ipynb #a3bc26bd
 import re, sys, time
@@ -14,8 +14,8 @@ import typer
 
 from .core import Problem, one_line, say, write_json
 from .releasing import products_of
-from .settings import checkout, load_serving, load_settings, parameter_file
-from .upkeep import DATABASE, MODEL, STATE, aligned, answering, find_model, opened, registered
+from .settings import checkout, load_serving, load_settings, parameter_file, project_root
+from .upkeep import DATABASE, MODEL, STATE, aligned, answering, executed, find_model, opened, registered
 
 # %% ../nbs/907_relearning.ipynb #3215367b
 feedback_app = typer.Typer(no_args_is_help=True, help='What people say about answers: queue, and exchange with Label Studio.')
@@ -129,12 +129,23 @@ def champions_products(serving, root: Path, env: dict) -> Path | None:
     return out if (out / 'splits' / 'manifest.json').exists() else None
 
 # %% ../nbs/907_relearning.ipynb #1d211334
-def drill(folder: Path = typer.Argument(Path('build/drill'), metavar='FOLDER', help='New folder for the timeline, the versions and the server.'),
-          tiny: bool = typer.Option(False, '--tiny', help='Eight species and a thousand photos instead of twenty and thousands.'),
-          seed: int = typer.Option(0, '--seed', min=0, help='Another world.')):
-    "Rehearse the loop: the world changes, and the model has to stay good."
+def drill(out: Path = typer.Option(None, '--out', '-o', metavar='FOLDER', help='New folder for the timeline, the versions and the server; default: the next number below build/drill.'),
+          tiny: bool = typer.Option(False, '--tiny', help='Eight species and a thousand photos instead of twenty and some fifteen thousand.'),
+          seed: int = typer.Option(0, '--seed', min=0, help='Another world. The same one tells the same story.'),
+          report: bool = typer.Option(True, help='Whether to write the report with plots.')):
+    "Rehearse the loop against a server of its own: the world changes, and the model has to stay good. A few minutes; exit status 1 when an outcome did not come true."
     from dataclasses import replace
-    from mlproject.operations.drill import TINY, Plan, run_drill
-    checks = run_drill(folder, replace(TINY if tiny else Plan(), seed=seed))
+    from mlproject.operations.drill import run_drill
+    from mlproject.operations.simulation import TINY, Plan
+    folder = out or next_folder((project_root() or Path()) / 'build' / 'drill')
+    try: checks = run_drill(folder, replace(TINY if tiny else Plan(), seed=seed))
+    except KeyboardInterrupt:
+        say(f'mlproject: interrupted; its server is stopped, the timeline so far is {folder}/timeline.jsonl')
+        raise typer.Exit(130) from None
     for c in checks: typer.echo(c.line())
+    if report: typer.echo(f"report: {executed('drill', folder / 'report.html', folder=str(folder.resolve()))}")
     if not all(c.passed for c in checks): raise typer.Exit(1)
+
+def next_folder(root: Path) -> Path:
+    "root/001, or what comes after the last one."
+    return root / f'{max((int(p.name) for p in root.glob("*") if p.name.isdigit()), default=0) + 1:03}'

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STATUS', 'DATABASE', 'MODEL', 'STATE', 'find_model', 'answering', 'has_registry', 'registered', 'opened', 'moment',
-           'aligned', 'monitor', 'look_once', 'write_report']
+           'aligned', 'monitor', 'look_once', 'write_report', 'executed']
 
 # %% ../nbs/902_upkeep.ipynb #af19f926
 import json, re, time
@@ -120,16 +120,21 @@ def look_once(serving, model: str | None, since: float, look: bool = False, aler
 def write_report(target: Path, # HTML
                  database: str, model: Path, since: float) -> Path:
     "Execute the monitoring report. `Problem` when a cell of it fails."
+    return executed('monitoring', target, database=database, model=str(Path(model).resolve()), since=since)
+
+def executed(name: str, # of a notebook in nbs/reports
+             target: Path, **parameters) -> Path:
+    "Execute a report into a page without its code. `Problem` when a cell of it fails, or where there is no checkout."
     import tempfile
     import papermill
     from nbconvert import HTMLExporter
     from mlproject.core import write_atomic
     root = project_root()
-    source = root / 'nbs' / 'reports' / 'monitoring.ipynb' if root else Path('nbs/reports/monitoring.ipynb')
-    if not source.is_file(): raise Problem('the report is a notebook: --report works inside a checkout of mlproject')
+    source = (root or Path()) / 'nbs' / 'reports' / f'{name}.ipynb'
+    if not source.is_file(): raise Problem('the report is a notebook: it works inside a checkout of mlproject')
     with tempfile.TemporaryDirectory() as folder:
-        ran = Path(folder) / 'monitoring.ipynb'
-        try: papermill.execute_notebook(str(source), str(ran), dict(database=database, model=str(Path(model).resolve()), since=since), kernel_name='python3', progress_bar=False, cwd=str(root))
+        ran = Path(folder) / source.name
+        try: papermill.execute_notebook(str(source), str(ran), parameters, kernel_name='python3', progress_bar=False, cwd=str(root))
         except papermill.PapermillExecutionError as e: raise Problem(f'the report failed: {e.ename}: {one_line(e.evalue, 300)}') from None
         page, _ = HTMLExporter(exclude_input=True, mathjax_url='', require_js_url='').from_filename(str(ran))
     return write_atomic(target, page)

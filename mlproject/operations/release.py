@@ -111,10 +111,11 @@ class Release:
     health: HealthPolicy = HealthPolicy()
     steps: tuple[float, ...] = (.01, .05, .25)
     card: Callable[[str], object] = require_card   # (folder): `Problem` for a version that has no complete model card
+    clock: Callable[[], float] = time.time         # s since 1970: that of the requests
 
     def log(self, candidate: str, champion: str | None, stage: str, weight: float, by: str, reason: str, evidence: dict | None = None) -> Event:
         "Write an event, then make it true."
-        row = dict(at=time.time(), model=self.model, candidate=candidate, champion=champion, stage=stage, weight=weight, by=one_line(by, 80), reason=one_line(reason, 400),
+        row = dict(at=self.clock(), model=self.model, candidate=candidate, champion=champion, stage=stage, weight=weight, by=one_line(by, 80), reason=one_line(reason, 400),
                    evidence=json.loads(json.dumps(evidence, default=str)) if evidence else None)
         with reached(self.engine), self.engine.begin() as c: made = Event(c.execute(sa.insert(EVENTS).values(**row)).inserted_primary_key[0], **row)
         self.settle(made)
@@ -193,7 +194,7 @@ def advance(self: Release, candidate_health: Health = Health(), champion_health:
     if verdict.action == 'roll_back': return self.rollback('test', verdict.reason, evidence)
     if verdict.action == 'promote': return self.promote('test', verdict.reason, evidence)
     further = [s for s in self.steps if e.weight < s <= verdict.weight]
-    if further and (time.time() if now is None else now) - e.at >= step_s: return self.move(further[0], 'schedule', f'next step; {verdict.reason}', evidence)
+    if further and (self.clock() if now is None else now) - e.at >= step_s: return self.move(further[0], 'schedule', f'next step; {verdict.reason}', evidence)
     return None
 
 def verdict(self: Release, since: float = 0) -> Verdict:
