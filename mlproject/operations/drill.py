@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core import Problem, digest, progress, say, write_json
 from .response import act, bad_candidates, follow
-from .simulation import ALPHA, TINY, Plan, Simulation
+from .simulation import ALPHA, TINY, Plan, Simulation, cpu_s
 from .timeline import Check, Moment, accuracy, windows
 from .traffic import PHASES, Phase
 
@@ -80,7 +80,7 @@ def story(moments: list[Moment]) -> str:
 
 def run(sim: Simulation) -> list[Check]:
     "All phases, then the outcomes."
-    began, bar = time.time(), progress(total=sim.plan.window * sum(n for _, n in sim.plan.phases), label='drill')
+    bar = progress(total=sim.plan.window * sum(n for _, n in sim.plan.phases), label='drill')
     told, sim.one = sim.tell, bar.update
     def tell(line: str) -> None:
         with type(bar).external_write_mode(file=sys.stderr): told(line)
@@ -94,7 +94,7 @@ def run(sim: Simulation) -> list[Check]:
     made, named = checks(sim.moments, sim.plan), story(sim.moments)
     for c in made: sim.note('check', c.line(), passed=c.passed)
     plain = lambda x: json.loads(json.dumps(x, default=float))
-    write_json(sim.folder / 'drill.json', dict(plan=plain(asdict(sim.plan)), minutes=(time.time() - began) / 60, story=named, checks=[asdict(c) for c in made], moments=[plain(asdict(m)) for m in sim.moments]))
+    write_json(sim.folder / 'drill.json', dict(plan=plain(asdict(sim.plan)), minutes=(time.time() - sim.began[0]) / 60, cpu_minutes=(cpu_s() - sim.began[1]) / 60, story=named, checks=[asdict(c) for c in made], moments=[plain(asdict(m)) for m in sim.moments]))
     return made
 
 def run_drill(folder: str | Path, plan: Plan = Plan(), tell: Callable[[str], None] = say) -> list[Check]:

@@ -27,7 +27,7 @@ def winter(shot: Shot) -> Shot:
 def _gains(*rgb: float) -> Callable:
     return lambda photo: np.clip(photo * np.array(rgb, np.float32) + .5, 0, 255).astype(np.uint8)
 
-bluish, brighter, broken = _gains(.88, 1., 1.14), _gains(1.12, 1.12, 1.12), _gains(.15, 1.5, .6)
+bluish, brighter, broken = _gains(.72, 1., 1.25), _gains(1.12, 1.12, 1.12), _gains(.15, 1.5, .6)
 
 @dataclass(frozen=True)
 class Phase:
