@@ -32,4 +32,4 @@ if __name__ == '__main__':
     runs = next((int(a) for a in words if a.isdigit()), 3)
     publish('drill_tiny' if tiny else 'drill', 'The whole loop against a real server, with known truth (`make drill`)', [row(s, *told(place/f'seed-{s}', s, tiny)) for s in range(runs)],
             'Before: all calm phases; during: from the fault until a version that has learned about it is promoted; after: the same fault, with that version. Heads on frozen features stand in for the training '
-            'pipeline; everything else is what runs in life. The same seed tells the same story; minutes are those of a machine with other work, processor minutes are the cost.')
+            'pipeline; everything else is what runs in life. The same seed tells the same story; processor minutes are the cost, minutes depend on what else the machine does (in the kept result: three drills at once, on two cores at a load above 10).')
