@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ..core import Problem, one_line
 from ..metrics import Estimate
-from .drift import DriftReport
+from .drift import DriftReport, chance
 from .performance import Harm, Unlabelled
 
 # %% ../../nbs/monitoring/730_alarms.ipynb #7a3a4919
@@ -82,7 +82,7 @@ def findings(drift: DriftReport | None = None, unlabelled: Unlabelled | None = N
     out = {k: ('warning', one_line(m)) for k, m in (further or {}).items()}
     for f in drift.families if drift else ():
         if not f.drifted: continue
-        out[f'drift.{f.name}'] = 'warning', f'{f.name} changed: {f.strongest[0].name}, p = {f.adjusted:.2g} over {drift.n:,} photos'
+        out[f'drift.{f.name}'] = 'warning', f'{f.name} changed: {f.strongest[0].name}, p {chance(f.adjusted)} over {drift.n:,} photos'
     least = None if promised is None else promised - policy.tolerance
     if unlabelled and least is not None and unlabelled.value + 2 * unlabelled.spread < least:   # never true for a nan
         out['estimate'] = 'warning', f'accuracy looks like {unlabelled.value:.1%} without labels; {promised:.1%} was promised'

@@ -19,7 +19,7 @@ from ..core import Problem, digest
 from ..looks import QUALITY
 from ..metrics import Estimate
 from .alarms import AlarmPolicy, AlarmState, Alert, findings, released, step
-from .drift import LEAST, DriftReport, detect, species_tests
+from .drift import LEAST, DriftReport, chance, detect, species_tests
 from .performance import FALSE_HARM, Harm, Unlabelled, band_level, estimate, estimate_unlabelled, harm
 from .reference import Reference, see
 from ..serving.capture import ANSWERS, REQUESTS, captured
@@ -213,6 +213,8 @@ class State:
     def _repr_markdown_(self) -> str:
         return f'**{self.level}**\n\n| | | |\n|---|---|---|\n' + '\n'.join(f'| {a} | {b} | {c} |' for a, b, c in table(self))
 
+def _times(n: int) -> str: return 'once' if n == 1 else f'{n:,} times'
+
 def _day(t: float) -> str: return time.strftime('%Y-%m-%d %H:%M', time.gmtime(t)) + 'Z'
 
 def table(s: State) -> list[tuple[str, str, str]]:   # what, value, remark
@@ -224,14 +226,14 @@ def table(s: State) -> list[tuple[str, str, str]]:   # what, value, remark
     out.append(('repeated files', f'{t.share(t.repeats):.1%}', f'{t.share(t.abstained):.1%} answered unknown'))
     for f in s.drift.families:
         strongest = f'{f.strongest[0].name}, statistic {f.strongest[0].statistic:.3g}' if f.strongest else 'too few photos'
-        out.append((f'drift: {f.name}', 'drift' if f.drifted else 'no', f'p = {f.adjusted:.2g}; {strongest}'))
+        out.append((f'drift: {f.name}', 'drift' if f.drifted else 'no', f'p {chance(f.adjusted)}; {strongest}'))
     for m in [m for m in s.mix if m.p <= .05][:3]: out.append(('species', m.species, f'{m.reference:.1%} of the answers at export, {m.now:.1%} now'))
     out.append(('accuracy, audited', f'{s.live:%}' if s.live else 'not known', f'{s.promised:.1%} was promised; {s.audited:,} audited, {s.not_animals:,} of them no animal'))
     spread = '' if math.isnan(s.unlabelled.spread) else f' ± {2 * s.unlabelled.spread:.1%}'
     out.append(('accuracy, unlabelled', 'not known' if math.isnan(s.unlabelled.value) else f'{s.unlabelled.value:.1%}{spread}', s.unlabelled.method))
     if s.harm: out.append(('harm', 'shown' if s.harm.alarm else 'not shown', f'log e-value {s.harm.log_e:.2f} after {s.harm.n:,} bursts, {-math.log(FALSE_HARM):.2f} is needed'))
     out.append(('audit rate', f'{s.alarm.audit_rate:.0%}' if s.alarm.audit_rate is not None else '—', f'look {s.alarm.windows:,}'))
-    return out + [(f'alarm: {a.key}', a.severity, f'{a.message} (since {_day(a.since)}, found {a.count:,} times)') for a in s.alarm.alerts]
+    return out + [(f'alarm: {a.key}', a.severity, f'{a.message} (since {_day(a.since)}, found {_times(a.count)})') for a in s.alarm.alerts]
 
 # %% ../../nbs/monitoring/740_watching.ipynb #fa4eb852
 def watch(engine: sa.Engine, reference: Reference,
