@@ -133,6 +133,14 @@ def test_the_history_switch_is_no_statement():
     assert wants_history(dict(history=True)) and not wants_history(dict(history=False)) and not wants_history({}) and 'history' not in statements(dict(history=True))
     with pytest.raises(Problem, match='history'): wants_history(dict(history='sqlite:///x'))
 
+def test_an_export_outlives_a_database_that_is_away(tmp_path, monkeypatch):
+    from mlproject.tasks import told
+    for url in ('', f'sqlite:///{tmp_path}/none.db'):
+        monkeypatch.setenv('MLPROJECT_SERVING_DATABASE', url)
+        card = told(toy_card(SPECIES))
+        assert card['history'] == dict(unread=True) and not missing(card, SPECIES)
+    assert not list(tmp_path.iterdir())
+
 def test_statements_are_checked():
     for bad, words in ((dict(contakt='x'), "no statement 'contakt'"), ('x', 'allowed: intended'), ([1], 'allowed: intended')):
         with pytest.raises(Problem, match=words): statements(bad)
