@@ -19,11 +19,11 @@ from mlproject.monitoring.drift import Ready, detect, ks_columns
 from mlproject.monitoring.reference import make_reference, see
 
 SIZES, REFERENCE, WORDS = (10, 100, 1000, 10000), 1000, ('weak', 'medium', 'strong')
-RUNS = {10: 40, 100: 40, 1000: 20, 10000: 4}             # windows of each kind and strength
-GONE = {10: 200, 100: 200, 1000: 100, 10000: 20}         # and of a third of the species gone
-MIX = {10: 200, 100: 400, 1000: 400, 10000: 20}          # and of one species six times commoner, every species in turn
-NULL = {10: 1000, 100: 1000, 1000: 1000, 10000: 200}     # and of no change
-MMD = {10: 10, 100: 6}                                   # of a job, for the peer's permutation test
+RUNS = {10: 20, 100: 20, 1000: 10, 10000: 2}             # windows of each kind and strength
+GONE = {10: 100, 100: 100, 1000: 50, 10000: 10}          # and of a third of the species gone
+MIX = {10: 100, 100: 200, 1000: 200, 10000: 10}          # and of one species six times commoner, every species in turn
+NULL = {10: 1000, 100: 1000, 1000: 1000, 10000: 100}     # and of no change
+MMD = {10: 4, 100: 3}                                    # of every eighth job, for the peer's permutation test: most of its time
 PEERS = ('nannyml', 'nannyml at 5 %', 'frouros KS', 'frouros MMD')
 METHODS = ('mlproject', 'univariate BBSDs', *PEERS)
 
@@ -67,7 +67,7 @@ def start_peers(folder, jobs, found, t):
     told = []
     for k, j in enumerate(jobs):
         np.save(f'{folder}/r{k}.npy', j.reference); np.save(f'{folder}/w{k}.npy', j.windows)
-        told.append(dict(kind=j.kind, n=j.n, reference=f'r{k}', windows=f'w{k}', mmd=MMD.get(j.n, 0) if k % 4 == 0 or j.change.startswith('a third') else 0))
+        told.append(dict(kind=j.kind, n=j.n, reference=f'r{k}', windows=f'w{k}', mmd=MMD.get(j.n, 0) if k % 8 == 0 or j.change.startswith('a third') else 0))
     Path(folder, 'jobs.json').write_text(json.dumps(told))
     script = Path(__file__).parent/'peers'/'drift.py'
     return subprocess.Popen([python, str(script), folder], env=os.environ | dict(MPLBACKEND='agg', PYTHONPATH='', NML_DISABLE_USAGE_LOGGING='1'))

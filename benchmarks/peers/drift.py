@@ -14,7 +14,10 @@ warnings.filterwarnings('ignore')
 import nannyml as nml
 from frouros.callbacks import PermutationTestDistanceBased
 from frouros.detectors.data_drift import KSTest, MMD
+import frouros.utils.stats
+from multiprocessing.dummy import Pool
 
+frouros.utils.stats.Pool = Pool   # a thread instead of a process forked for every test: the same permutations, in less time
 FOLDER, ALPHA, REFERENCE = Path(sys.argv[1]), .05, 1000
 array = cache(lambda name: np.load(FOLDER / f'{name}.npy'))
 
