@@ -1,11 +1,12 @@
 """Which change is found at which size? A grid after Rabanser et al. (2019): kinds of shift x strength x photos in the window.
 
     python benchmarks/drift_grid.py [NAME]        # NAME: of benchmarks/shifted.py
-    MLPROJECT_DRIFT_PEERS=/path/to/python         # an interpreter with nannyml and frouros, for their columns
+    MLPROJECT_DRIFT_PEERS=/path/to/python         # an interpreter with nannyml and frouros (pip install nannyml frouros statsmodels), for their columns
 
-Reference and window are drawn with replacement from the same photos, so that "no change" is exactly true.
+Reference and window are drawn with replacement from the same photos, so that "no change" is exactly true. Every method judges the same windows, drawn once and kept as .npy.
 """
 import json, os, subprocess, sys, tempfile, time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,119 +18,117 @@ from mlproject.metrics import softmax, wilson
 from mlproject.monitoring.drift import Ready, detect, ks_columns
 from mlproject.monitoring.reference import make_reference, see
 
-SIZES, REFERENCE = (10, 100, 1000, 10000), 1000
-RUNS = {10: 40, 100: 30, 1000: 8, 10000: 2}        # of each cell of the grid
-NULL = {10: 1000, 100: 1000, 1000: 1000, 10000: 100}
+SIZES, REFERENCE, WORDS = (10, 100, 1000, 10000), 1000, ('weak', 'medium', 'strong')
+RUNS = {10: 20, 100: 20, 1000: 10, 10000: 2}             # windows of each kind and strength
+GONE = {10: 100, 100: 100, 1000: 50, 10000: 10}          # and of a third of the species gone
+MIX = {10: 100, 100: 200, 1000: 200, 10000: 10}          # and of one species six times commoner, every species in turn
+NULL = {10: 1000, 100: 1000, 1000: 1000, 10000: 100}     # and of no change
+MMD = {10: 4, 100: 3}                                    # of every eighth job, for the peer's permutation test: most of its time
+PEERS = ('nannyml', 'nannyml at 5 %', 'frouros KS', 'frouros MMD')
+METHODS = ('mlproject', 'univariate BBSDs', *PEERS)
 
-PEERS = """
-import sys, json, warnings, numpy as np, pandas as pd
-warnings.filterwarnings('ignore')
-import nannyml as nml
-from frouros.detectors.data_drift import KSTest, MMD
-from frouros.callbacks import PermutationTestDistanceBased
-z, out = np.load(sys.argv[1]), []
-for job in range(int(z['jobs'])):
-    n, ref, new, y_ref, y_new, e_ref, e_new = (z[f'{k}{job}'] for k in ('n', 'ref', 'new', 'pred_ref', 'pred_new', 'emb_ref', 'emb_new'))
-    n, found = int(n), {}
-    runs, names = len(new)//n, [f'f{i}' for i in range(ref.shape[1])]
-    frame = lambda x, y: pd.DataFrame(x, columns=names).assign(pred=pd.Categorical([f'c{v}' for v in y]))
-    c = nml.UnivariateDriftCalculator(column_names=names + ['pred'], treat_as_categorical=['pred'], chunk_size=n, continuous_methods=['jensen_shannon'], categorical_methods=['jensen_shannon'])
-    c.fit(frame(ref, y_ref)); got = c.calculate(frame(new, y_new)).to_df()
-    alerts = got[[k for k in got.columns if k[-1] == 'alert']][(got[('chunk', 'chunk', 'period')] == 'analysis').to_numpy()]
-    found['nannyml'] = alerts.any(axis=1).astype(int).tolist()[:runs]
-    windows = [new[r*n:(r + 1)*n] for r in range(runs)]
-    def least(w):
-        p = []
-        for j in range(ref.shape[1]):
-            d = KSTest(); d.fit(X=ref[:1000, j]); p.append(d.compare(X=w[:, j])[0].p_value)
-        return min(p)*len(p)
-    found['frouros KS'] = [int(least(w) <= .05) for w in windows]
-    found['frouros MMD'] = []
-    for r in range(len(e_new)//n):
-        d = MMD(callbacks=[PermutationTestDistanceBased(num_permutations=40, random_state=r, num_jobs=1, name='p')]); d.fit(X=e_ref); _, log = d.compare(X=e_new[r*n:(r + 1)*n])
-        found['frouros MMD'].append(int(log['p']['p_value'] <= .05))
-    out.append(found)
-print(json.dumps(out))
-"""
+@dataclass
+class Job:
+    "Windows that are compared with one reference."
+    change: str               # the row of the table
+    kind: str                 # of photos: clean_0, dark_1, …
+    n: int
+    reference: np.ndarray     # indices: the first 1,000 are everybody's; nannyml's thresholds need ten chunks
+    windows: np.ndarray       # (R, n) indices
 
-def start_peers(jobs, t):
-    "Start nannyml and frouros on jobs of (clean, new, photos of the reference, photos of the windows, n)."
-    python, folder = os.environ.get('MLPROJECT_DRIFT_PEERS'), tempfile.mkdtemp()
-    if not python: return None
-    def features(a, at): return np.column_stack([*(v[at] for v in a['quality'].values()), softmax(a['logits'][at], t).max(1)])
-    out = dict(jobs=len(jobs))
-    for k, (clean, new, i, j, n) in enumerate(jobs):
-        out |= {f'{name}{k}': v for name, v in dict(n=n, ref=features(clean, i), new=features(new, j), pred_ref=clean['logits'][i].argmax(1), pred_new=new['logits'][j].argmax(1),
-                emb_ref=clean['embedding'][i[:200]].astype(float), emb_new=new['embedding'][j[:(10 if n == 10 else 5)*n] if n <= 100 else j[:0]].astype(float)).items()}
-    np.savez(f'{folder}/a.npz', **out)
-    Path(f'{folder}/b.py').write_text(PEERS)
-    return subprocess.Popen([python, f'{folder}/b.py', f'{folder}/a.npz'], stdout=subprocess.PIPE, text=True, env=os.environ | dict(MPLBACKEND='agg', PYTHONPATH='', NML_DISABLE_USAGE_LOGGING='1'))
-
-def bbsd(old, new):
-    "Univariate BBSDs: KS on every softmax output, Bonferroni."
-    return ks_columns(old, new)[1].min()*new.shape[1] <= .05
-
-def ready(clean, y, labels, t, i):
-    r = Ready(make_reference(clean['logits'][i], clean['embedding'][i], y[i], labels, t, {k: v[i] for k, v in clean['quality'].items()}))
-    return r, np.sort(softmax(clean['logits'][i], t), 0).T
-
-def decide(r, old, a, j, t):
-    w = see(r.reference, a['logits'][j], a['embedding'][j], {k: v[j] for k, v in a['quality'].items()})
-    report = detect(r, w)
-    return report.drifted, bbsd(old, softmax(a['logits'][j], t)), [f.drifted for f in report.families]
-
-def cells(y, found, rng, labels):
-    "name -> (strength, arrays, chance of each photo)."
-    even, out = np.full(len(y), 1/len(y)), {}
-    for (kind, level), a in found.items():
-        if level: out[f'{kind} {level}/3'] = ('weak', 'medium', 'strong')[level - 1], a, even
-    gone = np.isin(y, rng.permutation(len(labels))[:len(labels)//3])
-    out['a third of the species gone'] = 'species', found['clean', 0], np.where(gone, 0, 1.)/(~gone).sum()
+def draw_jobs(rng, y, kinds):
+    "The grid."
+    N, out, even = len(y), [], None
+    def add(change, kind, n, runs, p, a_job):
+        while runs > 0:
+            out.append(Job(change, kind, n, rng.integers(0, N, max(10*n, REFERENCE)), rng.choice(N, (min(runs, a_job), n), p=p() if p else None)))
+            runs -= a_job
+    species = y.max() + 1
+    def gone():
+        w = np.where(np.isin(y, rng.permutation(species)[:species//3]), 0., 1.)
+        return w/w.sum()
+    def six():
+        w = np.where(y == rng.integers(0, species), 6., 1.)
+        return w/w.sum()
+    for n in SIZES:
+        for kind, level in kinds:
+            if level: add(f'{kind} {level}', f'{kind}_{level}', n, RUNS[n], even, 10 if n < 10000 else 4)
+        add('a third of the species gone', 'clean_0', n, GONE[n], gone, 10)
+        add('one species six times commoner', 'clean_0', n, MIX[n], six, 4)
+        add('none: false alarms', 'clean_0', n, NULL[n], even, 10)
     return out
 
-def main(name='survey', with_peers=True):
+def start_peers(folder, jobs, found, t):
+    "Keep the arrays and start nannyml and frouros on them."
+    if not (python := os.environ.get('MLPROJECT_DRIFT_PEERS')): return None
+    for (kind, level), a in found.items():
+        figures = np.column_stack([*a['quality'].values(), softmax(a['logits'], t).max(1)]).astype(float)
+        for name, v in dict(figures=figures, answers=a['logits'].argmax(1), embedding=a['embedding'].astype(float)).items(): np.save(f'{folder}/{name}_{kind}_{level}.npy', v)
+    told = []
+    for k, j in enumerate(jobs):
+        np.save(f'{folder}/r{k}.npy', j.reference); np.save(f'{folder}/w{k}.npy', j.windows)
+        told.append(dict(kind=j.kind, n=j.n, reference=f'r{k}', windows=f'w{k}', mmd=MMD.get(j.n, 0) if k % 8 == 0 or j.change.startswith('a third') else 0))
+    Path(folder, 'jobs.json').write_text(json.dumps(told))
+    script = Path(__file__).parent/'peers'/'drift.py'
+    return subprocess.Popen([python, str(script), folder], env=os.environ | dict(MPLBACKEND='agg', PYTHONPATH='', NML_DISABLE_USAGE_LOGGING='1'))
+
+def judge(job, found, y, labels, t):
+    "method -> 0 or 1 for every window."
+    kind, level = job.kind.split('_')
+    clean, a, i = found['clean', 0], found[kind, int(level)], job.reference[:REFERENCE]
+    r = Ready(make_reference(clean['logits'][i], clean['embedding'][i], y[i], labels, t, {k: v[i] for k, v in clean['quality'].items()}))
+    old, out = np.sort(softmax(clean['logits'][i], t), 0).T, dict.fromkeys(METHODS[:2], ())
+    for w in job.windows:
+        seen = see(r.reference, a['logits'][w], a['embedding'][w], {k: v[w] for k, v in a['quality'].items()})
+        out['mlproject'] += (int(detect(r, seen).drifted),)
+        new = softmax(a['logits'][w], t)      # univariate BBSDs: KS on every softmax output, Bonferroni
+        out['univariate BBSDs'] += (int(ks_columns(old, new)[1].min()*new.shape[1] <= .05),)
+    return out
+
+def shown(x, interval=True):
+    if not len(x): return '—'
+    return f'{wilson(float(sum(x)), len(x)):%}' if interval else f'{np.mean(x):.0%}'
+
+def at_level(jobs, found, method='nannyml at 5 %'):
+    "Figures -> 0 or 1, with the limit for each size that the windows without a change exceed in 5 %."
+    for n in SIZES:
+        mine = [(j, f) for j, f in zip(jobs, found) if j.n == n and method in f]
+        if not mine: continue
+        limit = np.quantile(np.concatenate([f[method] for j, f in mine if j.change.startswith('none')]), .95)
+        for _, f in mine: f[method] = [int(v > limit) for v in f[method]]
+
+def tables(jobs, found):
+    "(rows by strength, rows by kind)."
+    got = {}
+    for job, f in zip(jobs, found):
+        for m, hits in f.items():
+            strength = WORDS[int(job.change[-1]) - 1] + ' spoiling' if job.change[-1].isdigit() else job.change
+            for change in {strength, job.change}: got.setdefault((change, job.n, m), []).extend(hits)
+    of = lambda change, n, m: got.get((change, n, m), [])
+    changes = [*(f'{w} spoiling' for w in WORDS), 'a third of the species gone', 'one species six times commoner', 'none: false alarms']
+    main = [{'change': c, 'photos': f'{n:,}'} | {m: shown(of(c, n, m)) for m in METHODS} for c in changes for n in SIZES]
+    main += [{'change': w, 'photos': 'any'} | dict.fromkeys(METHODS, v) for w, v in (('always alarmed: found and false', '100 %'), ('never alarmed: found and false', '0 %'))]
+    kinds = sorted({j.change for j in jobs if j.change[-1].isdigit()})
+    by = [{'photos spoiled by': f'{c[:-2]} {c[-1]}/3'} | {f'{n:,}: {m}': shown(of(c, n, m), False) for n in SIZES for m in METHODS[:2] + PEERS[1:3]} for c in kinds]
+    return main, by
+
+def main(name='survey'):
     rows, found = shifted.load(name)
-    y, labels, rng = rows['y'], list(rows['classes']), np.random.default_rng(0)
-    clean, N = found['clean', 0], len(rows['y'])
-    t = fit_temperature(clean['logits'], y)
-    grid, rate, started = cells(y, found, rng, labels), {}, time.process_time()
-    jobs, asked = [], []
-    for n in (10, 100, 1000):
-        six = [(f'six {s}', ('six', clean, (w := np.where(y == s, 6., 1.))/w.sum())) for s in range(0, len(labels), len(labels)//3)]
-        for k, (cell, (strength, a, p)) in enumerate([('none', ('none', clean, np.full(N, 1/N))), *grid.items(), *six]):
-            if strength in ('weak', 'medium', 'strong') and k % 3 == 2 and 'turn' not in cell or n == 1000 and strength not in ('none', 'six', 'weak'): continue
-            jobs.append((clean, a, rng.integers(0, N, max(10*n, 1000)), rng.choice(N, (50 if strength == 'none' else 10)*n, p=p), n)); asked.append((strength, n))
-    peers = start_peers(jobs, t) if with_peers else None
-    pool = [ready(clean, y, labels, t, rng.integers(0, N, REFERENCE)) for _ in range(30)]
-    for cell, (strength, a, p) in grid.items():
-        for n in SIZES:
-            got = [decide(*pool[k % len(pool)], a, rng.choice(N, n, p=p), t)[:2] for k in range(RUNS[n])]
-            rate.setdefault((strength, n), []).append(np.mean(got, 0))
-    null = {n: [] for n in SIZES}
-    for _ in range(200):
-        r = ready(clean, y, labels, t, rng.integers(0, N, REFERENCE))
-        for n in SIZES: null[n] += [decide(*r, clean, rng.integers(0, N, n), t) for _ in range(5 if len(null[n]) < NULL[n] else 0)]
-    # one species six times commoner: every species in turn
-    mix = {n: [] for n in SIZES[1:]}
-    for k in range(300):
-        n = SIZES[1:][k % 3] if k % 20 < 3 else (100, 1000)[k % 2]
-        w = np.where(y == rng.integers(0, len(labels)), 6., 1.)
-        mix[n].append(decide(*pool[k % len(pool)], clean, rng.choice(N, n, p=w/w.sum()), t))
-    peer = {}
-    for (strength, n), got in zip(asked, json.loads(peers.communicate()[0] or '[]') if peers else []):
-        for k, v in got.items(): peer.setdefault((k, strength, n), []).extend(v)
-    table, names = [], ('nannyml', 'frouros KS', 'frouros MMD')
-    show = lambda k, s, n: f'{np.mean(peer[k, s, n]):.0%}' if peer.get((k, s, n)) else '—'
-    for strength in ('weak', 'medium', 'strong', 'species'):
-        for n in SIZES:
-            ours, b = np.mean(rate[strength, n], 0)
-            table.append({'change': dict(species='a third of the species gone').get(strength, f'{strength} spoiling, mean of {len(rate[strength, n])} kinds'), 'photos': f'{n:,}', 'mlproject': f'{ours:.0%}', 'univariate BBSDs': f'{b:.0%}'} | {k: show(k, strength, n) for k in names})
-    for n, got in mix.items():
-        table.append({'change': 'one species six times commoner', 'photos': f'{n:,}', 'mlproject': f'{np.mean([g[0] for g in got]):.0%}', 'univariate BBSDs': f'{np.mean([g[1] for g in got]):.0%}'} | {k: show(k, 'six', n) for k in names})
-    for n, got in null.items():
-        table.append({'change': 'none: false alarms', 'photos': f'{n:,}', 'mlproject': f'{wilson(float(sum(g[0] for g in got)), len(got)):%}', 'univariate BBSDs': f'{wilson(float(sum(g[1] for g in got)), len(got)):%}'} | {k: show(k, 'none', n) for k in names})
-    table += [{'change': w, 'photos': 'any', **{k: v for k in ('mlproject', 'univariate BBSDs', *names)}} for w, v in (('always alarmed: found and false', '100%'), ('never alarmed: found and false', '0%'))]
-    publish(f'drift_grid_{name}', f'Share of windows in which drift is found, reference of {REFERENCE:,} photos, false alarms meant to be at most 5 %', table,
-            f'{time.process_time() - started:.0f} CPU seconds. ' + ('' if peer else "The peers' columns are not filled in this run. ") + 'nannyml: univariate Jensen–Shannon on quality figures, confidence and prediction, alarm when any column leaves its threshold; frouros: KS on the same columns, Bonferroni, and MMD on the embeddings with 40 permutations (up to 100 photos).')
+    y, labels, started = rows['y'], list(rows['classes']), time.process_time()
+    t = fit_temperature(found['clean', 0]['logits'], y)
+    jobs = draw_jobs(np.random.default_rng(0), y, list(found))
+    with tempfile.TemporaryDirectory() as folder:
+        peers = start_peers(folder, jobs, found, t)
+        judged = [judge(j, found, y, labels, t) for j in jobs]
+        if peers:
+            if peers.wait(): sys.exit(f'the peers failed with exit status {peers.returncode}')
+            judged = [a | b for a, b in zip(judged, json.loads(Path(folder, 'found.json').read_text()))]
+            at_level(jobs, judged)
+    table, by = tables(jobs, judged)
+    note = f'{time.process_time() - started:.0f} CPU seconds for the first two. ' + ('' if peers else "The peers' columns are not filled in this run. ")
+    publish(f'drift_grid_{name}', f'Share of windows in which drift is found, with 95 % Wilson intervals; reference of {REFERENCE:,} photos, false alarms meant to be at most 5 %', table,
+            note + 'The same windows for every method. nannyml: univariate Jensen–Shannon on quality figures, confidence and answer with its own thresholds, set on ten chunks; alarm when any column leaves them; its second column: the same figures with the limit at which the windows of the last rows alarm in 5 %. '
+            'frouros: KS on figures and confidence, Bonferroni, and MMD on 200 embeddings with 40 permutations (up to 100 photos).')
+    publish(f'drift_kinds_{name}', 'Share of windows in which drift is found, by kind and strength of spoiling and photos in the window', by, f'Windows a cell: {", ".join(f"{RUNS[n]} of {n:,}" for n in SIZES)}.')
 
 if __name__ == '__main__': main(*sys.argv[1:])

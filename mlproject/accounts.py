@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import typer
 
+from .core import Problem
 from .settings import load_serving, load_settings, project_root
 from .upkeep import DATABASE, find_model, opened
 
@@ -27,7 +28,7 @@ def trace(request_id: str = typer.Argument(..., metavar='REQUEST_ID', help='As i
 
 # %% ../nbs/908_accounts.ipynb #03a3d864
 def card(model: str = typer.Option(None, '--model', '-m', metavar='FOLDER|models:/NAME@ALIAS', help='Extended model; default: the latest below build/.'),
-         database: str = typer.Option(None, '--database', metavar='URL', help='Also tell the releases that are logged there.'),
+         database: str = typer.Option(None, '--database', metavar='URL', help='Also tell the alerts and releases that are logged there.'),
          check: bool = typer.Option(False, '--check', help='Only say whether it is complete; exit status 2 when it is not.')):
     "The model card as Markdown, with what has happened since the export."
     from mlproject.export.cardpages import page
@@ -39,8 +40,9 @@ def card(model: str = typer.Option(None, '--model', '-m', metavar='FOLDER|models
         return
     made, url = read_card(folder), load_serving(database=database).database
     if url:
-        from mlproject.operations.release import RELEASE, history
-        from mlproject.serving.state import open_engine, prepare
-        prepare(engine := open_engine(url), RELEASE)
-        made = with_history(made, release=[asdict(e) for e in history(engine)])
+        from mlproject.operations.chronicle import chronicle, existing
+        try: made = chronicle(existing(url), made, load_settings().registry_name)
+        except Problem:
+            if database: raise   # typed just now
+            made = with_history(made, history=dict(unread=True))
     typer.echo(page(made))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REHEARSED', 'folder_of', 'ingest', 'curate', 'split', 'photos_in', 'train', 'logits_of', 'calibrate', 'evaluate',
-           'sliced', 'reference_of', 'export', 'card_of', 'register']
+           'sliced', 'reference_of', 'export', 'card_of', 'register', 'told']
 
 # %% ../nbs/900_tasks.ipynb #54d023d3
 from pathlib import Path
@@ -210,13 +210,13 @@ def card_of(upstream, name: str, said: dict, lineage: dict) -> dict[str, bytes]:
     from mlproject.data.records import load_step
     from mlproject.evaluation.evaluate import arrays, read_evaluation
     from mlproject.export.cardpages import card_files
-    from mlproject.export.cards import data_facts, make_card, species_scores, statements
+    from mlproject.export.cards import data_facts, make_card, species_scores, statements, wants_history
     found, evaluation = folder_of(upstream['evaluate']), read_evaluation(folder_of(upstream['evaluate']))
     curated, splits = (load_step(folder_of(upstream[t])).records for t in ('curate', 'split'))
     logits, y, groups = arrays(evaluation[1])
     made = make_card(name, read_json(found/'evaluation.json'), species_scores(logits, y, list(evaluation[0].labels), groups), read_json(found/'slices.json'),
                      data_facts(curated, splits['split'].to_pylist(), lineage), statements(said), lineage)
-    return card_files(made)
+    return card_files(told(made) if wants_history(said) else made)
 
 def register(product, upstream, code):
     "Extended model -> a registry version with its lineage: data, code, commit, parameters, scores, executed report."
@@ -235,3 +235,13 @@ def register(product, upstream, code):
     made = register(folder_of(upstream['export']), name=settings.registry_name, tracking_uri=settings.tracking_uri, lineage=lineage)
     with write_folder(folder_of(product), kind='registered') as folder:
         write_json(folder/'version.json', dict(uri=made.uri, name=made.name, version=made.version, digest=made.digest))
+
+# %% ../nbs/900_tasks.ipynb #9bad04c6
+def told(card: dict) -> dict:
+    "The card with what the serving database knows of the versions before."
+    from mlproject.core import Problem
+    from mlproject.export.cards import with_history
+    from mlproject.operations.chronicle import chronicle, existing
+    from mlproject.settings import load_serving
+    try: return chronicle(existing(load_serving().database), card)
+    except Problem: return with_history(card, history=dict(unread=True)) # a database that is away is no reason to lose a training

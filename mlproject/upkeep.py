@@ -49,12 +49,9 @@ def registered(version: str | None, settings): # Version or None
 
 def opened(serving, *components): # an engine with their tables
     "The database of the settings. `Problem` when none is named, or when there is none."
-    from mlproject.serving.state import open_engine, prepare
-    if not serving.database: raise Problem('no database is named: --database sqlite:///FILE, or `database` of [serving] in settings.ini; the server then remembers what it is asked')
-    file = re.fullmatch(r'sqlite:///([^?]+)(\?.*)?', serving.database)
-    if file and not Path(file[1]).is_file(): raise Problem(f'there is no database {file[1]}: `mlproject serve --set database={serving.database}` makes one')
-    engine = open_engine(serving.database)
-    prepare(engine, *components)
+    from mlproject.operations.chronicle import existing
+    from mlproject.serving.state import prepare
+    prepare(engine := existing(serving.database), *components)
     return engine
 
 # %% ../nbs/902_upkeep.ipynb #867acbb8

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from mlproject.core import Problem, read_json, verify_folder
 from mlproject.export.cardpages import card_files, page, yaml_lines
-from mlproject.export.cards import NEEDED, SLICED, f1_interval, missing, require_card, statements, with_history
+from mlproject.export.cards import NEEDED, SLICED, f1_interval, missing, require_card, statements, wants_history, with_history
 from mlproject.export.extended import ExtendedModel, Preprocess, pack
 from mlproject.operations.release import RELEASE, Release, history
 from mlproject.places import find_angles, withhold_positions
@@ -117,6 +117,29 @@ def test_history_tells_what_happened_and_not_who_did_it():
     card = with_history(toy_card(SPECIES), drift=[dict(at=1.7e9, what='class mix')], release=[dict(at=1.7e9, candidate='4', stage='canary', weight=.05, reason='next step', by='anna')])
     text = page(card)
     assert '2023-11-14: class mix' in text and 'canary, 5% of the traffic: next step' in text and 'anna' not in text + json.dumps(card)
+
+def test_a_moment_is_told_to_the_second_and_an_unread_history_is_not_called_calm():
+    at = 1_795_576_007.9
+    card = with_history(toy_card(SPECIES), drift=[dict(at=at, what='class mix')], history=dict(looks=3, level='watch', until=at))
+    assert card['drift'][0]['at'] == card['history']['until'] == int(at)
+    assert '3 looks at the traffic until 2026-11-25; the alarm is *watch*' in page(card)
+    for card, words in ((toy_card(SPECIES), 'Not known: no serving database'), (with_history(toy_card(SPECIES), history=dict(unread=True)), 'Not known: the serving database could not'),
+                        (with_history(toy_card(SPECIES), history=dict(looks=0)), 'Nobody has looked yet'), (with_history(toy_card(SPECIES), history=dict(looks=2)), 'No alert in these looks')):
+        assert words in page(card) and not missing(card, SPECIES)
+    old = {k: v for k, v in toy_card(SPECIES).items() if k != 'history'}   # of a model exported before there was such a field
+    assert 'Not known' in page(old) and not missing(old, SPECIES)
+
+def test_the_history_switch_is_no_statement():
+    assert wants_history(dict(history=True)) and not wants_history(dict(history=False)) and not wants_history({}) and 'history' not in statements(dict(history=True))
+    with pytest.raises(Problem, match='history'): wants_history(dict(history='sqlite:///x'))
+
+def test_an_export_outlives_a_database_that_is_away(tmp_path, monkeypatch):
+    from mlproject.tasks import told
+    for url in ('', f'sqlite:///{tmp_path}/none.db'):
+        monkeypatch.setenv('MLPROJECT_SERVING_DATABASE', url)
+        card = told(toy_card(SPECIES))
+        assert card['history'] == dict(unread=True) and not missing(card, SPECIES)
+    assert not list(tmp_path.iterdir())
 
 def test_statements_are_checked():
     for bad, words in ((dict(contakt='x'), "no statement 'contakt'"), ('x', 'allowed: intended'), ([1], 'allowed: intended')):

@@ -74,7 +74,7 @@ def ask(served, photos, together=25):
     for i in range(0, len(photos), together): assert client.post('/v1/predict', files=[('photos', (f'{k}.jpg', p)) for k, p in enumerate(photos[i:i + together])]).status_code == 200
     until(lambda: len(captured(engine)) == before + len(photos))
 
-def test_a_look_from_calm_to_watch_and_what_follows(served, place):
+def test_a_look_from_calm_to_watch_and_what_follows(served, place, models):
     ask(served, [photo(i) for i in range(150)], 1)   # the audit draws requests
     told = mlproject('monitor')
     assert told.startswith('CALM') and 'accuracy, unlabelled' in told and not [line for line in told.splitlines() if line != line.rstrip()]
@@ -88,6 +88,13 @@ def test_a_look_from_calm_to_watch_and_what_follows(served, place):
     assert seen['drawn'] > 10 and sum(queue_state(served[1])['audit'].values()) == drawn + seen['drawn']   # 25 % now
     lines = [json.loads(line) for line in (place/'alerts.jsonl').read_text().splitlines()]
     assert {line['event'] for line in lines} == {'opened'} and {line['key'] for line in lines} == {a['key'] for a in seen['tell']}
+    card = mlproject('card', '--model', models[0])                        # and the model card knows of it
+    assert '2 looks at the traffic' in card and 'the alarm is *watch*' in card and 'opened drift.inputs (version' in card
+
+def test_a_card_without_a_database_says_so_and_makes_none(place, models):
+    assert 'the serving database could not be read' in mlproject('card', '--model', models[0])   # it is set, and not there yet
+    with pytest.raises(Problem, match='there is no database'): mlproject('card', '--model', models[0], '--database', f'sqlite:///{place}/typo.db')
+    assert not list(place.glob('*.db'))
 
 def test_harm_is_exit_status_3_and_makes_a_retraining_due(served, place):
     ask(served, [photo(i) for i in range(200)])

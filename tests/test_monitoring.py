@@ -9,7 +9,7 @@ from mlproject.core import Problem
 from mlproject.metrics import Estimate, softmax
 from mlproject.monitoring.alarms import AlarmPolicy, AlarmState, FileSink, Webhook, deliver, findings, released, step
 from mlproject.monitoring.drift import Ready, detect, holm, ks, species_tests
-from mlproject.monitoring.performance import Harm, atc, estimate, estimate_unlabelled, harm, remember
+from mlproject.monitoring.performance import FALSE_HARM, Harm, atc, band_level, estimate, estimate_unlabelled, harm, remember
 from mlproject.monitoring.reference import make_reference, random_coordinates, read_reference, see, write_reference
 from mlproject.monitoring.rehearsal import SPOILINGS, spoil
 
@@ -148,6 +148,15 @@ def test_harm_is_found_late_in_a_long_life_and_hardly_ever_where_there_is_none()
     calm = [harm(rng.random(1000) < .9, .9, .02).alarm for _ in range(50)]
     found = [harm(np.append(rng.random(1500) < .9, rng.random(500) < .75), .9, .02) for _ in range(10)]
     assert sum(calm) <= 6 and all(f.alarm for f in found) and all(1400 < f.at <= 2000 for f in found)
+
+def test_the_corrected_estimate_may_be_looked_at_for_ever():
+    assert sum(1 - band_level(k) for k in range(100_000)) / 2 <= FALSE_HARM
+    rng, below = np.random.default_rng(8), 0
+    for _ in range(300):                    # twenty looks at a growing window, at 85 % right
+        right = rng.random(1000) < .85
+        sure = np.clip(right*.2 + rng.random(1000)*.8, 0, 1)
+        below += any(estimate(sure[:n*50], np.arange(0, n*50, 4), right[:n*50:4], level=band_level(n - 4)).high < .85 for n in range(4, 21))
+    assert below <= 300 * .06, below        # 2.5 % and the noise of 300 runs
 
 def test_drift_alone_never_retrains_and_harm_does_once():
     bad = Harm(True, 5., 300, 200, Estimate(.7, .6, .8), .88)

@@ -72,6 +72,20 @@ def test_the_two_keys_on_both_databases(engine, reference):
     assert [r['level'] for r in alarm_history(engine)] == ['calm', 'watch', 'harm', 'harm'] and last_alarm(engine, 'mlproject')[0].level == 'harm'
     assert json.loads(json.dumps(bad.as_dict(), allow_nan=False))['harm']['alarm'] is True and ('harm', 'shown') in [r[:2] for r in table(bad)]
 
+def test_after_an_alert_the_corrected_estimate_shows_harm_that_the_bet_does_not_see_yet(engine, reference):
+    audits = fill(engine, 'quiet', 400)
+    assert watch(engine, reference, audits, until=1e3).alarm.judged == 0                        # calm: not asked
+    audits += fill(engine, 'fog', 400, 1e3, brightness=.6)
+    fog = watch(engine, reference, audits, 1e3, 2e3)
+    assert (fog.level, fog.alarm.judged) == ('watch', 0)                                         # its photos came before the alert
+    few = audits + fill(engine, 'few', 40, 2e3, brightness=.6, audit=1, spoilt=1.)
+    assert watch(engine, reference, few, 2e3, 2.5e3, keep=False).alarm.judged == 0               # too few audits
+    audits += fill(engine, 'bad', 300, 3e3, brightness=.6, spoilt=.14, audit=3)
+    bad = watch(engine, reference, audits, 3e3, 4e3)
+    assert (bad.level, bad.retrain, bad.harm.alarm, bad.alarm.judged) == ('harm', True, False, 1)
+    assert [a.message for a in bad.alarm.alerts if a.key == 'harm'][0].startswith('accuracy is')
+    assert last_alarm(engine, 'mlproject')[0].judged == 1 and watch(engine, reference, audits, 3e3, 4e3, version='2').alarm.judged == 0
+
 def test_a_species_that_became_commoner_is_named(engine, reference):
     share = np.full(8, 1.); share[5] = 4.
     fill(engine, 'many', 500, share=share / share.sum())

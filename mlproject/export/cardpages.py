@@ -92,7 +92,10 @@ def _slices(c: Card) -> str:
 def _day(t: Any) -> str: return time.strftime('%Y-%m-%d', time.gmtime(t)) if isinstance(t, (int, float)) else cell(t)
 
 def _history(c: Card) -> str:
-    drift = '\n'.join(f'- {_day(r.get("at"))}: {cell(r.get("what"))}' for r in c['drift']) or 'None seen since the export.'
+    h, drift = c.get('history'), '\n'.join(f'- {_day(r.get("at"))}: {cell(r.get("what"))}' for r in c['drift'])
+    if not drift and (not h or h.get('unread')): return f'### Drift and releases\n\nNot known: {"the serving database could not be" if h else "no serving database was"} read for this card. `mlproject card --database URL` tells what happened to the served model.'
+    drift = drift or ('No alert in these looks.' if h and h.get('looks') else 'Nobody has looked yet: `mlproject monitor` does.')
+    if h: drift = f'{h.get("looks", 0):,} looks at the traffic' + (f' until {_day(h["until"])}; the alarm is *{cell(h.get("level"))}*' if h.get('until') else '') + (f'; {h["left_out"]:,} older lines are left out' if h.get('left_out') else '') + f'.\n\n{drift}'
     release = '\n'.join(f'- {_day(r.get("at"))}: version {cell(r.get("candidate", "?"))} {cell(r.get("stage"))}, {r.get("weight", 0):.0%} of the traffic: {cell(r.get("reason"))}' for r in c['release']) or 'Not released yet.'
     return f'### Drift\n\n{drift}\n\n### Releases\n\n{release}'
 

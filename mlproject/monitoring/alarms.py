@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ..core import Problem, one_line
 from ..metrics import Estimate
-from .drift import DriftReport
+from .drift import DriftReport, chance
 from .performance import Harm, Unlabelled
 
 # %% ../../nbs/monitoring/730_alarms.ipynb #7a3a4919
@@ -55,13 +55,14 @@ class AlarmState:
     audit_rate: float | None = None        # share of traffic to audit; None: the policy's base rate
     alerts: tuple[Alert, ...] = ()         # open ones
     windows: int = 0                       # looked at
+    judged: int = 0                        # of them, those in which the corrected estimate was asked for harm
 
     def as_dict(self) -> dict: return asdict(self)
 
     @classmethod
     def from_dict(cls, d: dict) -> 'AlarmState':
         if d.get('level') not in LEVELS: raise Problem(f"alarm level {d.get('level')!r}; allowed: {', '.join(LEVELS)}")
-        return cls(d['level'], d['audit_rate'], tuple(Alert(**a) for a in d['alerts']), d['windows'])
+        return cls(d['level'], d['audit_rate'], tuple(Alert(**a) for a in d['alerts']), d['windows'], d.get('judged', 0))
 
 @dataclass(frozen=True)
 class Step:
@@ -72,7 +73,7 @@ class Step:
 
 # %% ../../nbs/monitoring/730_alarms.ipynb #ea1d6190
 def findings(drift: DriftReport | None = None, unlabelled: Unlabelled | None = None, harm: Harm | None = None,
-             live: Estimate | None = None,     # of `performance.estimate`, at a level that allows for repeated looks, such as .999
+             live: Estimate | None = None,     # of `performance.estimate`, at a level that allows for repeated looks: `performance.band_level`
              promised: float | None = None,    # accuracy at export
              policy: AlarmPolicy = AlarmPolicy(),
              further: dict | None = None       # key -> message: 'capture.down', 'quality.unreadable', …
@@ -81,7 +82,7 @@ def findings(drift: DriftReport | None = None, unlabelled: Unlabelled | None = N
     out = {k: ('warning', one_line(m)) for k, m in (further or {}).items()}
     for f in drift.families if drift else ():
         if not f.drifted: continue
-        out[f'drift.{f.name}'] = 'warning', f'{f.name} changed: {f.strongest[0].name}, p = {f.adjusted:.2g} over {drift.n:,} photos'
+        out[f'drift.{f.name}'] = 'warning', f'{f.name} changed: {f.strongest[0].name}, p {chance(f.adjusted)} over {drift.n:,} photos'
     least = None if promised is None else promised - policy.tolerance
     if unlabelled and least is not None and unlabelled.value + 2 * unlabelled.spread < least:   # never true for a nan
         out['estimate'] = 'warning', f'accuracy looks like {unlabelled.value:.1%} without labels; {promised:.1%} was promised'
@@ -92,7 +93,9 @@ def findings(drift: DriftReport | None = None, unlabelled: Unlabelled | None = N
         out['harm'] = 'critical', f'{seen}: lately {harm.accuracy:%}'
     return out
 
-def step(state: AlarmState, found: dict, now: float, policy: AlarmPolicy = AlarmPolicy()) -> Step:
+def step(state: AlarmState, found: dict, now: float, policy: AlarmPolicy = AlarmPolicy(),
+         live: bool = False   # whether the corrected estimate was asked
+         ) -> Step:
     "The next state, what to tell, and whether to retrain."
     open_, tell, kept = {a.key: a for a in state.alerts}, [], []
     for key, (severity, message) in found.items():
@@ -110,7 +113,7 @@ def step(state: AlarmState, found: dict, now: float, policy: AlarmPolicy = Alarm
         else: kept.append(a)
     level = 'harm' if any(a.key == 'harm' for a in kept) else 'watch' if kept else 'calm'
     rate = policy.base_rate if level == 'calm' else policy.watch_rate
-    return Step(AlarmState(level, rate, tuple(kept), state.windows + 1), tuple(tell), level == 'harm' != state.level)
+    return Step(AlarmState(level, rate, tuple(kept), state.windows + 1, state.judged + live), tuple(tell), level == 'harm' != state.level)
 
 def released(state: AlarmState, policy: AlarmPolicy = AlarmPolicy()) -> Step:
     "A new model serves: everything open is over, the alarm starts afresh."
