@@ -249,13 +249,18 @@ def _version(folder: Path) -> str:
     from mlproject.core import read_manifest
     return read_manifest(folder)['digest'][:8]
 
+def _told(folder: str) -> str | None:
+    "What its export says of the variant of the network (`export.variants`)."
+    return json.loads((Path(folder) / 'extended.json').read_text())['lineage'].get('variants', {}).get('told')
+
 def greet(s: Supervisor) -> None:
     "How to try it."
     host = f'[{s.settings.host}]' if ':' in s.settings.host else s.settings.host
     where, models = f'http://{host}:{s.port}', json.loads((s.state / 'rollout.json').read_text())['models']
     photo = Path(next(iter(models.values()))) / 'golden.jpg'
     key = '-H "X-API-Key: mlp_…" ' if Path(s.settings.keys).exists() else ''
-    print(f'mlproject serves version {", ".join(models)} on {where} (ready after {time.monotonic() - s.started:.1f} s)\n'
+    chosen = ''.join(f'  network {told}\n' for told in dict.fromkeys(filter(None, map(_told, models.values()))))
+    print(f'mlproject serves version {", ".join(models)} on {where} (ready after {time.monotonic() - s.started:.1f} s)\n{chosen}'
           f'  docs    {where}/docs\n'
           f'  try it  curl {key}-F photos=@{os.path.relpath(photo)} {where}/v1/predict\n'
           f'  stop    Ctrl-C, or SIGTERM: what was accepted is answered first', flush=True)
