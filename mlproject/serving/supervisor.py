@@ -215,6 +215,7 @@ def run(self: Supervisor) -> None:
         if not self.settings.state: shutil.rmtree(self.state, ignore_errors=True)
     if self.failure: raise Problem(self.failure)
 
+# %% ../../nbs/serving/655_supervisor.ipynb #55c22dbd
 @_method
 def _loop(self: Supervisor, wake: socket.socket, before: dict) -> None:   # before: signals that mean to leave
     while self.stopping is None or self.hands:
