@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOOK_UP', 'COMPOSED', 'WITH_CONSOLE', 'keys_app', 'KEYS', 'MANY', 'served_model', 'looked_up', 'served_settings',
-           'serve', 'keys_create', 'keys_list', 'keys_revoke', 'capacity', 'load_of']
+           'serve', 'keys_create', 'keys_list', 'keys_revoke', 'capacity', 'recommended', 'load_of']
 
 # %% ../nbs/903_servers.ipynb #2cc828c2
 import json, subprocess, sys, time
@@ -117,9 +117,17 @@ def capacity(photos: list[str] = typer.Argument(..., metavar='PHOTO|FOLDER...', 
     for line in found.lines(): typer.echo(line)
     if plot: write_json(plot, dict(deadline_ms=deadline, rate=found.rate, queue_ms=found.queue_ms, target=found.target, columns=found.plot()))
     if not found.rate: raise typer.Exit(1)
-    typer.echo(f'shedding limit: queue_ms = {found.queue_ms}; autoscaler: mlproject_saturation above {found.target:g} on average')
+    for line in recommended(found): typer.echo(line)
     if write is None: write = sys.stdin.isatty() and typer.confirm('write both into settings.ini and deploy/?', err=True)
-    if write: typer.echo('written: ' + ', '.join(p.relative_to(checkout()).as_posix() for p in write_down(found, checkout())))
+    if not write: typer.echo('nothing is written; --write puts them where they belong')
+    else: typer.echo('written: ' + ', '.join(p.relative_to(checkout()).as_posix() for p in write_down(found, checkout())))
+
+def recommended(found # Capacity
+               ) -> list[str]:
+    "The limits that follow from what was measured, and where they belong."
+    return ['recommended:',
+            f'  queue_ms = {found.queue_ms:<8} [serving] in settings.ini: a request that would wait longer is refused with 503',
+            f'  saturation {found.target:<8g} mlproject_saturation on average: above it the autoscaler adds a server (deploy/)']
 
 def load_of(photos: list[str]) -> list[bytes]: # requests, at most `MANY`
     "A request for each photo. Raises `Problem` when there is none."

@@ -198,3 +198,11 @@ def test_the_guard_sees_what_it_should(tmp_path):
     code = 'import sys, sitecustomize, socket, subprocess\nsitecustomize.begin()\nfor f in (lambda: socket.create_connection(("127.0.0.1", 9)), lambda: subprocess.run(["true"]), lambda: socket.getaddrinfo("a.org", 1)):\n    try: f()\n    except RuntimeError as e: print(e)'
     done = subprocess.run([sys.executable, '-c', code], env=os.environ | dict(PYTHONPATH=str(tmp_path), GUARD_TELLS=str(tmp_path/'told')), capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ['socket.getaddrinfo: not here', 'subprocess.Popen: not here', 'socket.getaddrinfo: not here'] and len((tmp_path/'told').read_text().splitlines()) == 3
+
+
+def test_one_round_of_fuzzing():
+    "`make fuzz` for a moment, always the same requests: documented answers only, through REST, the Open Inference Protocol and gRPC."
+    pytest.importorskip('schemathesis')
+    from fuzz_doors import fuzz
+    found = fuzz(0, start=1, examples=10)
+    assert any(k.startswith('grpc') for k in found) and any(k.startswith('oip') for k in found) and sum(found.values()) > 150
