@@ -255,7 +255,9 @@ def read_manifest(folder: str | Path) -> dict:
     "The manifest of a finished product; `Problem` when it is not complete."
     if not (Path(folder) / MANIFEST).exists():
         raise Problem(f'{folder} is not complete (no {MANIFEST} in it): run the step that makes it')
-    return read_json(Path(folder) / MANIFEST)
+    found = read_json(Path(folder) / MANIFEST)
+    if not isinstance(found, dict) or not isinstance(found.get('digest'), str): raise Problem(f'{folder}: its {MANIFEST} is damaged: run the step that makes it')
+    return found
 
 def _checked(folder: Path, part: dict) -> bytes:
     "The bytes of one file of a manifest, if they are the ones that were written."

@@ -3,7 +3,7 @@ import asyncio, base64, json, os
 
 import httpx
 import pytest
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
 from mlproject.core import Problem
@@ -11,13 +11,16 @@ from mlproject.serving.app import create_app
 from mlproject.serving.engine import EngineConfig
 from mlproject.serving.guarding import Guard, create_key, needs, public
 from mlproject.serving.inputs import Limits
-from mlproject.serving.requests import NdLines, Room
+from mlproject.serving.limits import Held, Room
+from mlproject.serving.requests import NdLines
 from mlproject.serving.rollout import Fleet
 from mlproject.serving.schemas import PredictOut, ProblemOut
 from mlproject.serving.service import Service
 from small_model import photo, small_extended
 
 PHOTO = photo(1)
+
+class Note(BaseModel): text: str
 
 
 @pytest.fixture(scope='module')
@@ -119,6 +122,54 @@ def test_room_for_bodies_is_bounded_and_given_back(fleet):
     assert [asked(app, 'POST', '/v1/predict', content=PHOTO).status_code for _ in range(20)] == [200] * 20 and app.room.used == 0
 
 
+async def in_pieces(data: bytes, size: int = 10_000):   # httpx announces no length for it
+    for i in range(0, len(data), size): yield data[i:i + size]
+
+
+@pytest.mark.parametrize('kind', ['json', 'bytes', 'model'])
+def test_a_body_without_a_length_has_a_limit_on_the_routes_of_others_too(fleet, kind):
+    router = APIRouter()
+    @router.post('/json', dependencies=[Depends(public)])
+    async def by_fastapi(note: dict): return {}
+    @router.post('/bytes', dependencies=[Depends(public)])
+    async def by_hand(request: Request): return dict(read=len(await request.body()))
+    @router.post('/model', dependencies=[Depends(public)])
+    async def as_model(note: Note): return {}
+    app = made(fleet, routers=[router])
+    app.room = Room(2**21)
+    ask = lambda data: asked(app, 'POST', f'/{kind}', content=in_pieces(data), headers={'content-type': 'application/json'})
+    assert ask(b'{"text": "a"}').status_code == 200
+    large = ask(b'{"text": "' + b'a' * (2**20 + 1) + b'"}')
+    assert large.status_code == ProblemOut.model_validate(large.json()).status == 413 and large.json()['code'] == 'too_large' and large.headers['connection'] == 'close'
+    app.room = Room(2**19)
+    full = ask(b'{"text": "' + b'a' * 2**19 + b'"}')
+    assert (full.status_code, full.json()['code'], full.headers['retry-after']) == (503, 'overloaded', '1') and app.room.used == 0
+
+
+def test_the_open_inference_protocol_takes_from_the_same_room(fleet):
+    from mlproject.serving.protocol import protocol_routes
+    app = made(fleet, routes=[protocol_routes])
+    app.room = Room(100_000)
+    body = json.dumps(dict(inputs=[dict(name='photo', datatype='BYTES', shape=[1], data=[base64.b64encode(PHOTO).decode()])])).encode()
+    ask = lambda: asked(app, 'POST', '/v2/models/animals/infer', content=in_pieces(body)).status_code
+    assert [ask() for _ in range(40)] == [200] * 40, 'what was taken is given back'
+    app.room.take(other := Held(), 99_000)
+    assert ask() == 503
+    app.room.keep(other)
+    assert ask() == 200 and app.room.used == 0
+
+
+def test_a_batch_waits_for_room_and_gives_back_line_by_line(fleet, monkeypatch):
+    line = json.dumps(dict(data=base64.b64encode(PHOTO).decode())).encode() + b'\n'
+    app = made(fleet)
+    app.room = Room(8 * len(line))
+    ask = lambda: [json.loads(l) for l in asked(app, 'POST', '/v1/predict/batch', content=in_pieces(line * 50, len(line)), headers={'content-type': 'application/x-ndjson'}).text.splitlines()]
+    assert ['predictions' in a for a in ask()] == [True] * 50 and app.room.used == 0
+    monkeypatch.setattr('mlproject.serving.app.PATIENCE', 0.)
+    app.room.take(Held(), 8 * len(line) - 10)
+    assert [a['code'] for a in ask()] == ['overloaded']
+
+
 def test_a_fault_is_a_500_that_tells_nothing(fleet, caplog):
     router = APIRouter()
     @router.get('/broken', dependencies=[Depends(public)])
@@ -126,9 +177,6 @@ def test_a_fault_is_a_500_that_tells_nothing(fleet, caplog):
     r = asked(made(fleet, routers=[router]), 'GET', '/broken')
     assert r.status_code == 500 and r.json()['code'] == 'internal' and 'secret' not in r.text
     assert 'the secret of the house' in caplog.text
-
-
-class Note(BaseModel): text: str
 
 
 def test_routers_are_guarded_counted_and_described(fleet, tmp_path):
@@ -142,7 +190,8 @@ def test_routers_are_guarded_counted_and_described(fleet, tmp_path):
     assert asked(app, 'POST', '/v1/notes', json=dict(text='a'), headers=key).json() == dict(said='a')
     wrong = asked(app, 'POST', '/v1/notes', json=dict(txt='a'), headers=key)
     assert wrong.status_code == 422 and ProblemOut.model_validate(wrong.json()).field == 'text'
-    assert '/v1/notes' in asked(app, 'GET', '/openapi.json').json()['paths']
+    told = asked(app, 'GET', '/openapi.json')
+    assert {'200', '401', '404', '413', '422', '503'} <= told.json()['paths']['/v1/notes']['post']['responses'].keys() and 'ValidationError' not in told.text
     bare = APIRouter()
     @bare.get('/open')
     async def everything(): return {}

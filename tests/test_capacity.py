@@ -166,6 +166,7 @@ def test_the_command_measures_a_real_server(built, tmp_path):
     assert made['rate'] > 20 and 50 <= made['queue_ms'] <= 500 and LEAST <= made['target'] <= MOST
     columns = made['columns']
     assert columns['rate'] == sorted(columns['rate']) and len({len(c) for c in columns.values()}) == 1 and '<- highest' in done.stdout
+    assert f'queue_ms = {made["queue_ms"]} ' in done.stdout and 'nothing is written' in done.stdout, 'for a person: what to set where'
 
 def test_a_server_that_does_not_start_is_one_line(tmp_path):
     with pytest.raises(Problem, match='did not become ready'):

@@ -46,6 +46,7 @@ def test_a_second_build_with_nothing_changed_runs_nothing(built):
 @pytest.mark.parametrize('changed, first, untouched', [
     (dict(target_accuracy=.9), 'calibrate', {'ingest', 'curate', 'split', 'train', 'data_report'}),
     (dict(bootstrap=50), 'evaluate', {'ingest', 'curate', 'split', 'train', 'calibrate'}),
+    (dict(variants='int8'), 'export', {'ingest', 'curate', 'split', 'train', 'calibrate', 'evaluate', 'evaluation_report'}),
     (dict(near_threshold=7), 'curate', {'ingest'}),
     (dict(epochs=3), 'train', {'ingest', 'curate', 'split', 'data_report'})])
 def test_a_changed_parameter_runs_its_task_and_what_comes_after(built, changed, first, untouched):

@@ -63,6 +63,10 @@ def test_changing_ones_mind_counts_once(engine):
     assert queue_state(engine)['audit'] == dict(open=1, dispute=0, settled=0)
     with reading(engine) as c: assert c.execute(sa.select(sa.func.count()).where(~REVIEWS.c.undone)).scalar() == 1
 
+@pytest.mark.parametrize('number', [0, -1, 2**31, 2**64, 10**30])
+def test_a_number_that_no_item_has_is_said(engine, number):
+    with pytest.raises(Problem, match='no item'): review(engine, SPECIES, number, 'anna', SPECIES[0])
+
 def test_undo_goes_back_step_by_step_and_reopens(engine):
     enqueue(engine, [item(i) for i in range(3)])
     done = []

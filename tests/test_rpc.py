@@ -10,6 +10,7 @@ from mlproject.core import Problem
 from mlproject.export.extended import ExtendedModel
 from mlproject.serving import rpc
 from mlproject.serving.engine import EngineConfig
+from mlproject.serving.limits import MIB, Held, Limits, Room
 from mlproject.serving.protocol import OUTPUTS
 from mlproject.serving.rollout import Fleet
 from mlproject.serving.rpc import SERVICE, message, start_rpc
@@ -117,7 +118,7 @@ def test_garbage_in_place_of_a_message_is_an_error_of_the_call_and_the_server_li
     with grpc.insecure_channel(f'127.0.0.1:{server.grpc}') as channel:
         for junk in (b'\xff'*40, b'\x0a', bytes(1000)):
             with pytest.raises(grpc.RpcError) as e: channel.unary_unary(f'/{SERVICE}/ModelInfer')(junk, timeout=10)
-            assert e.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNKNOWN)
+            assert e.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
     assert client.is_server_ready()
 
 
@@ -241,6 +242,52 @@ def test_who_asks_is_known_to_the_service_and_refusals_are_told(model):
     heard, told, id = asyncio.run(asyncio.wait_for(story(), 60))
     assert [(s.request_id, s.key_id, s.door, s.trace.trace_id) for s in heard] == [('r1', 'ann', 'grpc', 'a'*32)] and id == 'r1'
     assert [(code, who['request_id'], who.get('key_id')) for code, who in told] == [('unauthorized', 'r1', None)]*2 + [('missing', 'r1', 'ann')]
+
+
+def with_room(model, room, story, patience=15.):
+    "Run `story(channel)` against a server whose doors share `room`; messages of at most 1 MiB."
+    async def run():
+        fleet = Fleet(EngineConfig(threads=1))
+        fleet.load(model, version='1')
+        server = await start_rpc(Service(fleet, Limits(body_bytes=MIB), room=room), patience=patience)
+        try:
+            async with grpc.aio.insecure_channel(f'127.0.0.1:{server.port}') as channel: return await story(channel)
+        finally:
+            await server.stop(1)
+            fleet.close()
+    return asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_messages_take_from_the_room_of_all_doors(model):
+    room, other = Room(4 * MIB), Held()
+    async def story(channel):
+        many = await asyncio.gather(*(calling(channel)(request_for([photo(1), bytes(500_000)]), timeout=30) for _ in range(20)), return_exceptions=True)
+        left = room.used
+        room.take(other, 4 * MIB)
+        with pytest.raises(grpc.RpcError) as e: await calling(channel)(request_for([photo(1)]), timeout=30)
+        room.keep(other)
+        return many, left, e.value, await calling(channel)(request_for([photo(1)]), timeout=30)
+    many, left, refused, answer = with_room(model, room, story)
+    assert all(not isinstance(m, Exception) and m.outputs or m.code() == grpc.StatusCode.UNAVAILABLE for m in many) and any(not isinstance(m, Exception) for m in many)
+    assert left == room.used == 0 and answer.outputs
+    assert refused.code() == grpc.StatusCode.UNAVAILABLE and dict(refused.trailing_metadata())['problem-code'] == 'overloaded' and 'retry-after' in dict(refused.trailing_metadata())
+
+
+def test_who_sends_nothing_is_cut_off_and_frees_its_place(model):
+    "As many silent calls as messages are read at a time, and one that is honest."
+    room = Room(8 * MIB)
+    async def story(channel):
+        async def silence():
+            await asyncio.sleep(60)
+            yield b''
+        silent = [channel.stream_unary(f'/{SERVICE}/ModelInfer')(silence(), timeout=40) for _ in range(3)]
+        codes = []
+        for call in silent:
+            with pytest.raises(grpc.RpcError) as e: await call
+            codes.append((e.value.code(), dict(e.value.trailing_metadata())['problem-code']))
+        return codes, await calling(channel)(request_for([photo(1)]), timeout=40)
+    codes, answer = with_room(model, room, story, patience=3.)
+    assert codes == [(grpc.StatusCode.DEADLINE_EXCEEDED, 'timeout')] * 3 and answer.outputs and room.used == 0
 
 
 def test_serving_needs_neither_torch_nor_the_data_layer():

@@ -1,4 +1,6 @@
 "`mlproject serve` and `mlproject keys` as typed, and the section [serving] of settings.ini."
+import subprocess, sys
+
 import pytest
 from typer.testing import CliRunner
 
@@ -37,3 +39,25 @@ def test_keys_are_made_shown_once_and_revoked(tmp_path):
 def test_no_model_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Problem, match='make run'): served_model(None)
+
+
+def test_the_registry_is_asked_by_a_process_that_ends(tmp_path, monkeypatch):
+    "A version by alias: its folder and number, and no registry client in this process."
+    from mlproject.export.registry import register
+    from small_model import small_extended
+    uri = f'sqlite:///{tmp_path}/mlruns/mlflow.db'
+    (tmp_path/'mlruns').mkdir()
+    made = register(small_extended(tmp_path/'model'), name='small', tracking_uri=uri, aliases=('steady',))
+    monkeypatch.setenv('MLPROJECT_TRACKING_URI', uri)
+    code = """
+import sys
+from mlproject.core import Problem
+from mlproject.servers import served_model
+print(*served_model('models:/small@steady'))
+for uri in ('models:/small@nobody', 'models:small'):
+    try: served_model(uri)
+    except Problem as e: print(e)
+print([m for m in ('mlflow', 'sqlalchemy', 'numpy') if m in sys.modules])
+"""
+    lines = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0] == f'{made.path} {made.version}' and 'aliases steady' in lines[1] and 'allowed: models:/NAME/VERSION' in lines[2] and lines[3] == '[]'

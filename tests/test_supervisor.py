@@ -1,10 +1,11 @@
 "The whole server in processes of its own: signals, deaths, slow clients, shared state."
-import os, re, signal, socket, subprocess, sys, threading, time
+import os, re, shutil, signal, socket, subprocess, sys, threading, time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from live_server import alive, start, until
+from live_server import Server, alive, start, until
 from mlproject.core import Problem
 from mlproject.serving.guarding import create_key
 from mlproject.serving.supervisor import listen
@@ -161,6 +162,53 @@ def test_a_second_signal_ends_at_once(model, tmp_path):
         assert s.process.poll() is None
         s.process.send_signal(signal.SIGTERM)
         s.process.wait(10)
+
+
+def a_command(model, *words, ignore: bool = False):
+    "`mlproject serve` as typed, a newcomer's way; `ignore`: as `nohup` starts it."
+    code = 'import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n' if ignore else ''
+    return subprocess.Popen([sys.executable, '-c', code + 'from mlproject.cli import main; main()', 'serve', *(['-m', str(model)] if model else []), '-w', '1', '--keys', 'no-keys.json', '--set', 'log=off', *map(str, words)],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def said_on(stream) -> list[str]: return [l for l in stream.read().splitlines() if 'still loading' not in l]   # a busy machine
+
+
+@pytest.mark.slow
+def test_signals_while_it_starts_and_a_closed_terminal(model, tmp_path):
+    "Each ends it without a trace of Python; `nohup` keeps it."
+    for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        starting = a_command(model, '-p', '0', '--set', f'state={tmp_path}/{s}')
+        until(psutil.Process(starting.pid).children)          # the worker, which takes far longer
+        starting.send_signal(s)
+        assert starting.wait(60) == 0 and not said_on(starting.stderr)
+    for ignore in (False, True):
+        running = a_command(model, '-p', '0', ignore=ignore)
+        port = int(re.search(r'serves version .* on http://127.0.0.1:(\d+) ', running.stdout.readline())[1])
+        running.send_signal(signal.SIGHUP)
+        if ignore:
+            assert Server(running, port, tmp_path).predict(PHOTO)[0] == 200, 'a new connection is answered'
+            running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 0 and not said_on(running.stderr)
+
+
+@pytest.mark.slow
+def test_a_newcomer_reads_one_line(model, tmp_path, server):
+    "What is wrong, and what is allowed."
+    (tmp_path/'run').mkdir()
+    (tmp_path/'run'/'extended').symlink_to(model)
+    for name, change in dict(network=lambda f: (f/'model.onnx').write_bytes(b'short'), about=lambda f: (f/'extended.json').write_text('['), golden=lambda f: (f/'golden.jpg').unlink(),
+                             manifest=lambda f: (f/'manifest.json').write_text('[]'), unfinished=lambda f: (f/'manifest.json').unlink()).items():
+        shutil.copytree(model, tmp_path/name)
+        change(tmp_path/name)
+    for words, said in [([model, '-p', str(server.port)], f'port {server.port} on 127.0.0.1 is taken by another program'), ([tmp_path/'nowhere'], 'no such folder (allowed: the folder of an extended model'),
+                        ([tmp_path], 'that is not an extended model (allowed:'), ([tmp_path/'run'], f'did you mean --model {tmp_path}/run/extended'), ([tmp_path/'network'], 'model.onnx is not the file that was written'),
+                        ([tmp_path/'about'], 'extended.json is not the file'), ([tmp_path/'golden'], 'golden.jpg is missing'), ([tmp_path/'manifest'], 'manifest.json is damaged'), ([tmp_path/'unfinished'], 'is not complete'),
+                        (['models:nonsense'], 'allowed: models:/NAME/VERSION'), ([model, '--set', 'queue_m=3'], 'did you mean queue_ms'), ([model, '--host', '0.0.0.0'], 'keys')]:
+        found = a_command(*words, *([] if '-p' in words else ['-p', '0']))
+        lines = said_on(found.stderr)
+        found.wait(60)
+        assert found.returncode == 2 and len(lines) == 1 and lines[0].startswith('mlproject: ') and said in lines[0], (words, lines)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from mlproject.photos import fit_photo, read_photo
 torch = pytest.importorskip('torch')
 from mlproject.export import variants  # noqa: E402
 from mlproject.export.formats import preprocess_of, write_extended  # noqa: E402
-from mlproject.export.variants import PLAIN, Trial, Variant, candidates, choose, optimise, paired_loss  # noqa: E402
+from mlproject.export.variants import PLAIN, Trial, Variant, candidates, choose, optimise, paired_loss, wished  # noqa: E402
 from mlproject.training.checkpoints import load_network, save_network  # noqa: E402
 from mlproject.training.datasets import Shape, decode  # noqa: E402
 from mlproject.training.networks import NetworkConfig, make_network  # noqa: E402
@@ -97,8 +97,37 @@ def test_a_runtime_that_is_missing_is_reported_and_never_fatal(plain, photos, tm
     def gone(path, precision, threads): raise Problem('OpenVINO is not here')
     monkeypatch.setattr(runtimes, '_compiled', gone)
     made = optimise(plain, tmp_path / 'made', photos[0][:30], *photos, variants=[Variant('bfloat16', 'model.onnx', 'openvino', 'bfloat16')], timer=FASTER)
-    assert read_json(made / 'extended.json')['lineage']['variants'] | dict(measured=0) == dict(
+    assert read_json(made / 'extended.json')['lineage']['variants'] | dict(measured=0, told=0) == dict(
+        told=0, 
         chosen='float32', bound=.005, doubt=.015, margin=1.1, photos=300, calibration=30, measured=0, failed=dict(bfloat16='OpenVINO is not here'))
+
+
+def test_a_word_says_what_may_be_tried(monkeypatch):
+    assert [v.name for v in wished('auto')] == [v.name for v in candidates()] and wished('float32') == []
+    assert {v.file for v in wished('int8')} == {'model.int8.onnx'}
+    with pytest.raises(Problem, match='allowed: auto, int8, bf16, float32'): wished('fp16')
+    monkeypatch.setattr(variants, 'has_openvino', lambda: False)
+    with pytest.raises(Problem, match='openvino'): wished('bf16')
+
+
+@pytest.mark.slow
+def test_the_export_task_makes_the_variant_that_was_asked_for(built, tmp_path):
+    "Of a tiny build: chosen within a bound as wide as the photos are few; evidence in lineage and card; publishable; float32 beside it."
+    from mlproject.core import verify_folder
+    from mlproject.export.cards import require_card
+    from mlproject.tasks import export
+    upstream = {name: built[0]/folder/'manifest.json' for name, folder in dict(curate='curated', split='splits', train='network', calibrate='calibration', evaluate='evaluation').items()}
+    made = tmp_path/'extended'
+    export(made/'manifest.json', upstream, {}, None, variants='int8', variant_loss=.5)
+    verify_folder(made)
+    kept = read_json(made/'extended.json')['lineage']['variants']
+    assert kept['chosen'].startswith('int8') and kept['told'].startswith(kept['chosen']) and kept['bound'] == .5 and not (tmp_path/'.float32').exists()
+    assert {'loss', 'low', 'high', 'ms', 'top1'} <= kept['measured'][1].keys()
+    assert require_card(made)['lineage']['variants'] == kept and '## Variants' in (made/'card.md').read_text()
+    model, before = ExtendedModel.load(made, threads=1), ExtendedModel.load(built[0]/'extended', threads=1)
+    golden = made/'golden.jpg'
+    assert model.check() <= .05 and (made/'model.int8.onnx').exists()
+    np.testing.assert_allclose(ExtendedModel.load(made, threads=1, plain=True).logits(golden), before.logits(golden), atol=1e-5)
 
 
 def test_a_model_cannot_name_a_network_outside_its_folder(plain, photos, tmp_path):

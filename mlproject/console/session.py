@@ -88,8 +88,8 @@ FORM = 65_536   # bytes of a form
 async def told(request: Request, most: int = FORM) -> dict:
     "The fields of a form, or a JSON object; read once."
     if not hasattr(request.state, 'told'):
-        ask, app = request.scope['state']['ask'], request.app.state.app
-        body, kind = await read_body(request.receive, ask, most, app.room), request.headers.get('content-type', '').partition(';')[0].strip()
+        ask = request.scope['state']['ask']
+        body, kind = await read_body(request.receive, ask, most), request.headers.get('content-type', '').partition(';')[0].strip()
         try: found = json.loads(body) if kind == 'application/json' else dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=50))
         except (ValueError, RecursionError): raise ServingError('malformed', 'is no form and no JSON', 'body') from None
         if not isinstance(found, dict): raise ServingError('malformed', 'is no object', 'body')

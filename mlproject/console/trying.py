@@ -51,8 +51,8 @@ async def beside(fleet, data: bytes, answered: str, top_k: int, timeout_s: float
 
 async def answer(service, request: Request, s: Session, key, top_k: int = 5) -> tuple:   # Served, answer, shadows
     "Ask the service for the photo in a request's body. Raises `ServingError`."
-    ask, app = request.scope['state']['ask'], request.app.state.app
-    body = await read_body(request.receive, ask, service.limits.photo_bytes, app.room)
+    ask = request.scope['state']['ask']
+    body = await read_body(request.receive, ask, service.limits.photo_bytes)
     asked = read_request(request.headers.get('content-type'), body, '', service.limits)
     ask.reached = True
     served = await service.predict(asked.photos[:1], request_id=ask.request_id, key_id=s.key_id, trace=ask.trace, top_k=top_k, door='console')

@@ -138,7 +138,8 @@ def review(engine: sa.Engine, species, item_id: int, reviewer: str, label: str |
 
 def _locked(c: sa.Connection, item_id: int) -> None:
     "The item, while this transaction lasts: two reviews at once are counted one after the other."
-    if c.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id == item_id).with_for_update()).scalar() is None: raise Problem(f'no item {item_id} to review')
+    there = 0 < item_id < 2**31   # a database cannot be asked for other numbers
+    if not there or c.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id == item_id).with_for_update()).scalar() is None: raise Problem(f'no item {item_id} to review')
 
 def _settle(c: sa.Connection, item_id: int, now: float) -> str:
     "The state that follows from the reviews that count."

@@ -25,7 +25,8 @@ from ..export.extended import patch
 from .guarding import Guard, guarded
 from . import inputs, openapi
 from .inputs import parse_json, read_item, read_request
-from .requests import (ASK, PLAIN, STRICT, Ask, Gone, NdLines, Room, Watched, answer_document, check_length, closing, read_body, respond,
+from .limits import Room
+from .requests import (ASK, PLAIN, STRICT, Ask, Gone, NdLines, Watched, answer_document, check_length, closing, metered, read_body, respond,
                                         respond_problem, text_of, timeout_of, too_large, traced)
 from .schemas import PROBLEM_MEDIA_TYPE, ServingError
 from .service import Served, Service
@@ -40,7 +41,7 @@ class App:
                  fetch: Callable | None = None,       # `Fetcher.fill`, for photo addresses
                  room: Room | None = None):
         self.service, self.guard, self.telemetry, self.board, self.web, self.fetch = service, guard, telemetry, board, web, fetch
-        self.room, self.state, self.leaving = room or Room(), web.state, False   # leaving: about to stop, still answering
+        self.room, self.state, self.leaving = room or service.room, web.state, False   # leaving: about to stop, still answering
         self.connections: Callable[[], int] = lambda: 0
         self.hot = {('POST', '/v1/predict'): self.predict, ('POST', '/v1/predict/batch'): self.predict_batch}
 
@@ -51,7 +52,7 @@ class App:
             try: await (handle(scope, receive, send, ask) if handle else self.others(scope, receive, send, ask))
             except (Gone, asyncio.CancelledError): self.telemetry.metrics.count('http_responses', '499')
             finally:
-                if ask.held: self.room.give_back(ask)
+                if ask.held: self.room.keep(ask)
         elif scope['type'] == 'lifespan': await self.web(scope, receive, send)
 
 # %% ../../nbs/serving/650_app.ipynb #b60f4724
@@ -105,12 +106,15 @@ async def predict_batch(self: App, scope: dict, receive: Callable, send: Callabl
         while more:
             message = await receive()
             if message['type'] != 'http.request': raise Gone
-            more = message.get('more_body', False)
-            for line in cut.feed(message.get('body', b'')) + ([] if more else cut.end()):
-                window.append(asyncio.ensure_future(self._line(ask, number, line, options)))
+            more, piece = message.get('more_body', False), message.get('body', b'')
+            if not await self._room_for(ask, len(piece)): break
+            for line in cut.feed(piece) + ([] if more else cut.end()):
+                window.append((asyncio.ensure_future(self._line(ask, number, line, options)), len(line or b'')))
                 number += 1
-                while len(window) > width or window and window[0].done(): await self._send_line(send, window)
+                while len(window) > width or window and window[0][0].done(): await self._send_line(send, window)
+            self.room.keep(ask, len(cut.rest) + sum(size for _, size in window))
         while window: await self._send_line(send, window)
+        if more: await send({'type': 'http.response.body', 'body': json.dumps(ServingError('overloaded', 'too many large requests at once').document(f'{ask.request_id}/{number}')).encode() + b'\n', 'more_body': True})
         await send({'type': 'http.response.body', 'body': b''})
         self.telemetry.metrics.count('http_responses', '200')
     except ServingError as e:
@@ -119,10 +123,10 @@ async def predict_batch(self: App, scope: dict, receive: Callable, send: Callabl
         self.telemetry.metrics.count('http_responses', str(e.status))
         await respond_problem(send, e, ask, [(b'connection', b'close')])
     finally:
-        for w in window: w.cancel()
+        for w, _ in window: w.cancel()
 
 async def _send_line(self: App, send: Callable, window: deque) -> None:
-    await send({'type': 'http.response.body', 'body': json.dumps(await window[0]).encode() + b'\n', 'more_body': True})
+    await send({'type': 'http.response.body', 'body': json.dumps(await window[0][0]).encode() + b'\n', 'more_body': True})
     window.popleft()
 
 App._send_line = _send_line
@@ -170,6 +174,18 @@ async def _patiently(self: App, ask: Ask, request: inputs.Request) -> Served:
 
 PATIENCE = 60.   # s that a line of a batch waits for room
 
+@patch
+async def _room_for(self: App, ask: Ask, size: int) -> bool:
+    "Wait until a piece of a batch finds room; False when there is none for long."
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            self.room.take(ask, size)
+            return True
+        except ServingError:
+            if time.monotonic() > give_up: return False
+        await asyncio.sleep(.05)
+
 # %% ../../nbs/serving/650_app.ipynb #ea416fa1
 OPEN = ('/health/', '/v2/health/', '/docs', '/openapi.json')
 OURS = (('/metrics', ('metrics',)), ('/v1/models', ('predict', 'viewer', 'reviewer', 'operator')), ('/v1/predict', ('predict',)),
@@ -184,14 +200,14 @@ async def others(self: App, scope: dict, receive: Callable, send: Callable, ask:
         nonlocal status
         if message['type'] == 'http.response.start':
             status, there = message['status'], {k.lower() for k, _ in message['headers']}
-            more = [(b'x-request-id', ask.request_id.encode()), *traced(ask), *STRICT]
+            more = [(b'x-request-id', ask.request_id.encode()), *traced(ask), *STRICT, *([(b'connection', b'close')] if status in (408, 413) else [])]
             message['headers'] = [*message['headers'], *((k, v) for k, v in more if k not in there)]
         await send(message)
     try:
         check_length(ask.headers, self.service.limits.body_bytes)
         for path, scopes in OURS:
             if ask.path.startswith(path): ask.key = self.guard.admit(ask.token, scopes)
-        await self.web(scope, receive, answering)
+        await self.web(scope, metered(receive, ask, self.service.limits.body_bytes, self.room), answering)
     except ServingError as e: await respond_problem(answering, e, ask, closing(e))
     except (Gone, asyncio.CancelledError): raise
     except Exception:
@@ -209,6 +225,7 @@ def _problem(request: Request, e: ServingError) -> JSONResponse:
     return JSONResponse(e.document(getattr(request.state, 'request_id', None)), e.status, e.headers, media_type=PROBLEM_MEDIA_TYPE)
 
 async def _http_error(request: Request, e: HTTPException) -> JSONResponse:
+    if isinstance(e.__cause__, ServingError): return _problem(request, e.__cause__)   # met by FastAPI while it read the body
     found = ServingError(STATUS_CODES.get(e.status_code, 'malformed' if e.status_code < 500 else 'internal'),
                          '' if e.status_code in (404, 405) else one_line(e.detail or '', 200), 'path' if e.status_code == 404 else None,
                          request.url.path if e.status_code == 404 else None, headers=dict(e.headers or {}))

@@ -134,7 +134,7 @@ def _parts(body: bytes, boundary: bytes, most: int) -> list[tuple[dict, bytes]]:
     "The parts of a whole multipart body. The parser is slow where false boundaries are, so they are counted first."
     if not 0 < len(boundary) <= 70: raise ServingError('malformed', 'no boundary of 1 to 70 characters', 'content-type')
     if body.count(b'\r\n--' + boundary) > most + 1:
-        raise ServingError('too_large', 'too many parts in the form', allowed=f'at most {most}')
+        raise ServingError('too_large', 'too many parts in the form', 'body', allowed=f'at most {most}')
     form = _Form()
     parser = MultipartParser(boundary, {n: getattr(form, n) for n in _CALLBACKS})
     parser.logger = _Silent()

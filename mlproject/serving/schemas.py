@@ -69,7 +69,7 @@ class ServingError(Problem):
         if code not in CODES: raise ValueError(f'unknown code {code!r}; allowed: {", ".join(CODES)}')
         super().__init__(code, text, field, value, allowed, headers)
         (self.status, self.title), self.code, self.headers = CODES[code], code, dict(headers or {})
-        self.field = None if field is None else shown(field)
+        self.field = None if field is None else shown(field) or '(a name that does not print)'
         self.value = None if value is None else shown(value)
         self.allowed = None if allowed is None else one_line(allowed, 300)
         where = ' = '.join(filter(None, (self.field, self.value)))

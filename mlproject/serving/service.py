@@ -15,6 +15,7 @@ from ..core import Problem, one_line
 from ..export.extended import patch
 from .inputs import Incoming, Limits
 from .jobs import Answer, Draining, Overloaded
+from .limits import MIB, Room
 from .rollout import Fleet, Loaded
 from .schemas import CODES, ServingError
 
@@ -48,8 +49,9 @@ class Service:
     def __init__(self, fleet: Fleet, limits: Limits = Limits(),
                  deadline_ms: float | None = None,                      # most time for a request; default: the fleet's
                  listeners: Sequence[Callable[[Served], None]] = (),    # told after the answer; must be quick
-                 fetch: Fetch | None = None):                           # for photos given by address; None: they are refused
-        self.fleet, self.limits, self.listeners, self.fetch = fleet, limits, list(listeners), fetch
+                 fetch: Fetch | None = None,                            # for photos given by address; None: they are refused
+                 room: Room | None = None):                             # memory for what the doors hold of bodies
+        self.fleet, self.limits, self.listeners, self.fetch, self.room = fleet, limits, list(listeners), fetch, room or Room(max(256 * MIB, 2 * limits.body_bytes))
         self.deadline_ms = deadline_ms or fleet.config.deadline_ms
         self.draining, self.listener_failures, self.in_flight = False, 0, 0
         self._ready, self._checking = (-math.inf, False), None
