@@ -13,8 +13,10 @@ import sqlalchemy as sa
 
 from ..core import Problem
 from .candidates import Registry
+from .curated import Shown, data
 from .pages import static, templates
 from .releasing import releasing
+from .reports import reports
 from .reviewing import reviewing
 from .session import Door, entrance, shared_secret
 from .trying import trying
@@ -31,7 +33,7 @@ from ..settings import load_settings
 # %% ../../nbs/console/880_console.ipynb #dcda74c5
 COMPOSED = 'mlproject.console.console:compose'   # for the supervisor
 
-def console(inside: Inside, engine: sa.Engine) -> list:   # routers
+def console(inside: Inside, engine: sa.Engine, shown: Shown) -> list:   # routers
     "The routers of all pages."
     s, names = inside.settings, partial(species, inside.service.fleet)
     door = Door(inside.guard, shared_secret(inside.rollout.path.parent))
@@ -39,7 +41,7 @@ def console(inside: Inside, engine: sa.Engine) -> list:   # routers
     def alias(model: str, alias: str, version: str | None): registry.alias(alias, inside.rollout.read()['models'].get(version, '') if version else None)
     release = Release(engine, registry.name, inside.rollout, alias)
     return [static(), entrance(door), trying(door, inside.service, names, engine), reviewing(door, names, engine, PhotoStore(s.photo_store)),
-            watching(door, engine, s.capture), releasing(door, inside.service.fleet, release, registry)]
+            watching(door, engine, s.capture), releasing(door, inside.service.fleet, release, registry), reports(door, s.runs), data(door, shown, s.runs)]
 
 def compose(inside: Inside) -> Extras:
     "All that the settings ask for, and the console."
@@ -48,7 +50,10 @@ def compose(inside: Inside) -> Extras:
     extras = deployment(inside)
     engine = open_engine(inside.settings.database)
     prepare(engine, CAPTURE, FEEDBACK, RELEASE)
-    extras.routers += console(inside, engine)
-    async def leave(): await asyncio.to_thread(engine.dispose)
+    shown = Shown(inside.rollout.path.parent / 'data-page')
+    extras.routers += console(inside, engine, shown)
+    async def leave():
+        shown.close()
+        await asyncio.to_thread(engine.dispose)
     extras.stop.append(leave)
     return extras
