@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIDE', 'WORDS', 'REPLACED', 'small', 'marked', 'replaced', 'told', 'Shown', 'funnel', 'data']
 
-# %% ../../nbs/console/878_curated.ipynb #a8a86e0a
+# %% ../../nbs/console/878_curated.ipynb #19d70ac4
 import asyncio, re
 from html import unescape
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ from pathlib import Path
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
-from ..core import MANIFEST, Problem, digest, read_json, write_atomic, write_json
+from ..core import MANIFEST, Problem, digest, read_json, read_manifest, write_atomic, write_json
 from .apart import Apart
 from .charts import Plot, stacked
 from .pages import HEADERS, ROOT, page, router
@@ -23,7 +23,7 @@ from .session import Door, Session, signed
 from ..photos import PhotoError, read_photo
 from ..serving.schemas import ServingError
 
-# %% ../../nbs/console/878_curated.ipynb #68cf65fa
+# %% ../../nbs/console/878_curated.ipynb #494c7fc1
 SIDE = 360   # px, longer side
 
 def small(root: Path, name: str | None, to: Path) -> str | None:   # file name below `to`; None: there is nothing to show
@@ -39,7 +39,7 @@ def small(root: Path, name: str | None, to: Path) -> str | None:   # file name b
     write_atomic(to / (made := f'{digest(data)[:32]}.jpg'), data)
     return made
 
-# %% ../../nbs/console/878_curated.ipynb #bcd8891e
+# %% ../../nbs/console/878_curated.ipynb #9ceb67b9
 WORDS = {'del': 'gone', 'ins': 'new'}
 REPLACED = re.compile(r'(<[A-Z][A-Z_]+(?:-[a-z]+)?>)')
 
@@ -58,6 +58,7 @@ def replaced(note: str) -> list[list[str]]:
 
 def told(folder: str, to: str, each: int = 8) -> None:
     "Write what the page shows of a run: small pictures, and last the manifest, whose existence means that the rest is there."
+    for part in PARTS: read_manifest(Path(folder) / part)      # before half a second of imports
     from mlproject.data import dataplots as d
     to = Path(to)
     build = d.read_build(folder)
@@ -73,7 +74,7 @@ def told(folder: str, to: str, each: int = 8) -> None:
                 personal=d.pii_counts(build), after=[replaced(t[:600]) for t in d.after_replacement(build, each)], changes=[list(c) for c in d.changes(build)],
                 species=len(set(build.curated.records['scientificName'].to_pylist())), learned=build.splits.records.num_rows))
 
-# %% ../../nbs/console/878_curated.ipynb #63a5db95
+# %% ../../nbs/console/878_curated.ipynb #163af0ad
 class Shown:
     "What runs show, made at arm's length."
     def __init__(self, place: Path): self.place, self.apart = Path(place), Apart('mlproject.console.curated', good_for=0.)
@@ -95,7 +96,7 @@ class Shown:
         try: return (self.place / key / name).read_bytes()
         except OSError: raise ServingError('not_found', 'is no photo', 'name', name) from None
 
-# %% ../../nbs/console/878_curated.ipynb #ae9dbc8a
+# %% ../../nbs/console/878_curated.ipynb #5e6162b3
 def funnel(steps: list[dict]) -> Plot:
     "The account of a run as bars."
     rules = lambda s: ', '.join(f'{n:,} {r.replace("_", " ")}' for r, n in sorted(s['rules'].items(), key=lambda x: -x[1]))

@@ -27,7 +27,7 @@ from .reports import runs_in
 from .session import Door, Session, signed
 from ..evaluation.sequential import confidence_sequence
 from ..monitoring.watching import alarm_history
-from ..operations.feedback import verdicts
+from ..operations.feedback import ITEMS, VERDICTS
 from ..serving.capture import ANSWERS, REQUESTS
 from ..serving.schemas import ServingError
 from ..serving.state import reached, reading
@@ -70,7 +70,7 @@ def view_of(range: str, since: str, until: str, version: str, site: str, now: fl
     return View(begin, end, '', version or None, site or None)
 
 # %% ../../nbs/console/870_watch.ipynb #6c35ff26
-PIECES, ENOUGH = 48, 200   # pieces of a range; requests of a piece that are looked at
+PIECES, ENOUGH = 48, 100   # pieces of a range; requests of a piece that are looked at
 FINE = ('ok', 'partial')
 
 @dataclass
@@ -101,16 +101,22 @@ def counted(c: sa.Connection, begin: float, width: float, n: int, where=()) -> d
 def look(c: sa.Connection, p: Piece, end: float, enough: int, where=()) -> None:
     "Fill in a piece from its first requests."
     first = (sa.select(REQUESTS.c.id, REQUESTS.c.kept_for, REQUESTS.c.outcome, REQUESTS.c.total_ms, REQUESTS.c.version).where(REQUESTS.c.received >= p.begin, REQUESTS.c.received < end, *where)
-             .order_by(REQUESTS.c.received).limit(enough))
-    rows = c.execute(first).all()
-    sample = [r for r in rows if r.kept_for == 'sample']
-    p.looked, p.sampled, p.errors = len(rows), len(sample), sum(r.outcome not in FINE for r in sample)
-    p.total_ms, p.versions = [r.total_ms for r in sample if r.total_ms is not None], Counter(r.version for r in sample if r.version)
-    said = sa.select(ANSWERS.c.label, ANSWERS.c.confidence, ANSWERS.c.abstained).where(ANSWERS.c.request_id.in_([r.id for r in sample]), ANSWERS.c.role == 'answer', ANSWERS.c.error.is_(None))
-    for label, confidence, abstained in c.execute(said):
-        p.labels[label] += 1
-        p.confidence.append(confidence)
-        p.abstained += bool(abstained)
+             .order_by(REQUESTS.c.received).limit(enough)).subquery()
+    said = sa.and_(ANSWERS.c.request_id == first.c.id, ANSWERS.c.role == 'answer')
+    seen = set()
+    for id, kept_for, outcome, ms, version, label, confidence, abstained, error in c.execute(sa.select(first, *(ANSWERS.c[n] for n in ('label', 'confidence', 'abstained', 'error'))).select_from(first.outerjoin(ANSWERS, said))):
+        if kept_for == 'sample' and label is not None and error is None:   # a row a photo
+            p.labels[label] += 1
+            p.confidence.append(confidence)
+            p.abstained += bool(abstained)
+        if id in seen: continue
+        seen.add(id)
+        p.looked += 1
+        if kept_for != 'sample': continue
+        p.sampled += 1
+        p.errors += outcome not in FINE
+        if ms is not None: p.total_ms.append(ms)
+        if version: p.versions[version] += 1
 
 def pieces(engine: sa.Engine, begin: float, end: float, n: int = PIECES, enough: int = ENOUGH, where=()) -> list[Piece]:
     "A range of time, cut."
@@ -153,7 +159,7 @@ def plots(found: list[Piece], width: float,      # s of a piece
             bars('Species that were named', {k: v / total for k, v in mix.items()} if (total := sum(mix.values())) else {})]
 
 # %% ../../nbs/console/870_watch.ipynb #7c81ce73
-GROUPS = dict(version=('Version', 'version'), site=('Camera or site', 'locationID'), species=('Species, as reviewed', 'truth'))   # name -> heading, of `verdicts`
+GROUPS = dict(version=('Version', 'version'), site=('Camera or site', 'locationID'), species=('Species, as reviewed', 'truth'))   # name -> heading, column
 
 @dataclass(frozen=True)
 class Live:
@@ -166,17 +172,24 @@ class Live:
     @property
     def share(self) -> float: return self.right / self.photos
 
-def audited(engine: sa.Engine, v: View) -> list[dict]:
-    "The verdicts of the audit stream that a view is about."
-    wanted = lambda r: r['received'] < v.end and v.version in (None, r['version']) and v.site in (None, r['locationID'])
-    return [r for r in verdicts(engine, 'audit', v.begin) if wanted(r)]
+def audited(engine: sa.Engine, v: View) -> list[dict]:   # version, locationID, truth, right, photos
+    "The verdicts of the audit stream that a view is about, counted."
+    at = REQUESTS.c.received + 0       # not by its index: there are far fewer verdicts than requests
+    same = sa.func.coalesce(ANSWERS.c.label == VERDICTS.c.label, sa.false())
+    told = [ANSWERS.c.version, REQUESTS.c.locationID, VERDICTS.c.label.label('truth'), same.label('right')]
+    query = (sa.select(*told, sa.func.count().label('photos')).select_from(VERDICTS).join(ITEMS, ITEMS.c.id == VERDICTS.c.item_id).join(REQUESTS, REQUESTS.c.id == ITEMS.c.request_id)
+             .join(ANSWERS, sa.and_(ANSWERS.c.request_id == ITEMS.c.request_id, ANSWERS.c.item == ITEMS.c.item, ANSWERS.c.role == 'answer'))
+             .where(ITEMS.c.stream == 'audit', ITEMS.c.added >= v.begin, at >= v.begin, at < v.end, *(sa.func.coalesce(c.left, '') == c.right for c in v.where)).group_by(*told))
+    with reached(engine), reading(engine) as c: return [dict(r) for r in c.execute(query).mappings()]
 
-def live(rows: list[dict], by: str = 'version', most: int = 40) -> list[Live]:   # those with most photos
+def live(rows: list[dict], by: str = 'version', most: int = 30) -> list[Live]:   # those with most photos
     "Accuracy of each group."
-    right: dict[str, list[bool]] = {}
-    for r in rows: right.setdefault(r[GROUPS[by][1]] or '–', []).append(r['label'] == r['truth'])
-    found = sorted(right.items(), key=lambda x: (-len(x[1]), x[0]))[:most]
-    made = [Live(name, sum(r), len(r), e.low, e.high) for name, r in found for e in [confidence_sequence(sum(r), len(r))]]
+    right, photos = Counter(), Counter()
+    for r in rows:
+        photos[name := r[GROUPS[by][1]] or '–'] += r['photos']
+        right[name] += r['photos'] * bool(r['right'])
+    found = sorted(photos.items(), key=lambda x: (-x[1], x[0]))[:most]
+    made = [Live(name, right[name], n, e.low, e.high) for name, n in found for e in [confidence_sequence(right[name], n)]]
     return sorted(made, key=lambda l: l.name) if by == 'version' else sorted(made, key=lambda l: (l.high, l.share, l.name))
 
 def accuracies(rows: list[dict]) -> list[Plot]:
