@@ -239,7 +239,7 @@ def watching(door: Door, engine: sa.Engine, share: float,   # of the requests th
     @made.get(here + '/drift', dependencies=[see])
     async def tested(version: str = Text(), site: str = Text(), begin: float = Query(ge=0, le=1e11), end: float = Query(ge=0, le=1e11)):
         why = found = None
-        try: found = await asyncio.to_thread(drift, version, since=round(begin), until=round(end), site=site or None)
+        try: found = await asyncio.to_thread(drift, version, since=begin // 60 * 60, until=(end // 60 + 1) * 60, site=site or None)   # whole minutes: a page that is loaded again asks the same
         except Problem as e: why = str(e)
         if not (found or why): return HTMLResponse('', 202, HEADERS)
         return HTMLResponse(templates().get_template('drift.html').render(found=found, why=why), headers=HEADERS)

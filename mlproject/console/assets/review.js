@@ -7,7 +7,7 @@ let queue = [], current = null, labels = [], hits = [], pick = 0, sending = fals
 let outbox = JSON.parse(localStorage.getItem(KEY) ?? '[]')
 const seen = new Set(outbox.map(o => o.id)), pictures = new Map()
 const status = (text, bad) => { at('status').textContent = text; at('status').className = bad ? 'bad' : '' }
-const keep = () => localStorage.setItem(KEY, JSON.stringify(outbox))
+const keep = () => { localStorage.setItem(KEY, JSON.stringify(outbox)); root.dataset.waiting = outbox.length }
 
 function preload(item) {
   if (!item.photo || pictures.has(item.photo)) return
@@ -89,7 +89,6 @@ async function send() {   // one after the other; a lost connection only makes i
     outbox.shift(); keep()
   }
   sending = false
-  root.dataset.waiting = outbox.length
   if (!outbox.length) progress()
 }
 let undoing = false
@@ -119,6 +118,7 @@ async function progress() {
     if (!r.ok || mine !== asking) return
     const s = await r.json()
     labels = s.labels
+    if (search.value) list()
     const rows = [['You reviewed', s.mine], ...Object.entries(s.queue).map(([n, q]) => [n, `${q.settled} settled, ${q.open} open, ${q.dispute} in dispute`])]
     rows.push(['Agreement', s.agreement === null ? 'no photo that two have named' : `α = ${s.agreement.toFixed(2)}`])
     at('progress').replaceChildren(...rows.flatMap(([k, v]) => [make('dt', {}, k), make('dd', {}, String(v))]))
@@ -166,7 +166,7 @@ document.addEventListener('click', e => {
   else if (e.target.closest('#undo')) undo()
   else if (e.target.closest('#close')) close(!frame.classList.contains('close'))
 })
-progress(); fill(); send()
+keep(); progress(); fill(); send()
 setInterval(() => { if (!current) fill() }, 3000)
 setInterval(progress, 20000)
 addEventListener('online', send)
