@@ -263,7 +263,7 @@ def test_a_server_without_the_data_extra_says_so(tmp_path, monkeypatch):
     site.close()
 
 def test_data_that_cannot_be_read_are_said_so(tmp_path, monkeypatch):
-    finished(tmp_path/'runs'/'survey')
+    (finished(tmp_path/'runs'/'survey')/'curation'/'manifest.json').write_text('{')
     site = Site(tmp_path, monkeypatch, runs=tmp_path/'runs')
     until(lambda: 'role="alert"' in site.ask('GET', '/console/data', 'vera', headers=PAGE).text, 120)
     site.close()

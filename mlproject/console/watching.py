@@ -92,6 +92,7 @@ class Piece:
     @property
     def weight(self) -> float: return self.requests / self.sampled if self.sampled else 0.
 
+# %% ../../nbs/console/870_watch.ipynb #fce19025
 def counted(c: sa.Connection, begin: float, width: float, n: int, where=()) -> dict[int, int]:
     "Requests in each piece, from an index alone."
     count = sa.select(sa.func.count()).select_from(REQUESTS).where(*where)
