@@ -171,6 +171,7 @@ class Serving:
     people: str = 'off'  # hiding of people before photos are kept: off, on, require
     people_detector: str = ''  # MODULE:FUNCTION that finds them, e.g. mlproject.serving.people:faces
     state: str = ''  # folder that workers share; empty: one in memory, gone at the end
+    runs: str = 'build'  # folder with the products of runs, or of one: the console shows their data and reports
 
     def __post_init__(self): _check(self)
 
@@ -187,5 +188,6 @@ def load_serving(
     made['keys'] = str(here / Path(str(made['keys'])).expanduser())
     made['database'] = _resolved(str(made['database']), here)
     if '://' not in str(made['photo_store']): made['photo_store'] = str(here / Path(str(made['photo_store'])).expanduser())
-    if made['state']: made['state'] = str(here / Path(str(made['state'])).expanduser())
+    for name in ('state', 'runs'):
+        if made[name]: made[name] = str(here / Path(str(made[name])).expanduser())
     return Serving(**made)

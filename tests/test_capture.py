@@ -19,7 +19,7 @@ from mlproject.photos import read_photo
 from mlproject.serving.capture import ANSWERS, CAPTURE, PHOTOS, REQUESTS, Capture, CaptureConfig, captured, forget
 from mlproject.serving.photostore import PhotoStore
 from mlproject.serving.schemas import ServingError
-from mlproject.serving.state import Component, open_engine, prepare, reading
+from mlproject.serving.state import COMPONENTS, Component, open_engine, prepare, reading
 
 ALL = CaptureConfig(sample=1, every_s=.02)
 
@@ -188,3 +188,18 @@ def test_a_disagreement_is_kept_outside_the_sample_and_counts_for_no_rate(tmp_pa
     capture(served('other'), {'4': [answer('Canis lupus', .6)]})
     capture.close()
     assert captured(capture.engine) == [] and [r['request_id'] for r in captured(capture.engine, chosen=True)] == ['other']
+
+def test_a_database_of_the_first_version_gets_the_new_indices_and_keeps_its_rows(state_url):
+    engine = open_engine(state_url)
+    prepare(engine, CAPTURE)
+    indices = lambda: {(i['name'], tuple(i['column_names'])) for i in sa.inspect(engine).get_indexes('requests')}
+    fresh = indices()
+    with engine.begin() as c:     # back to what version 1 had
+        for name in ('requests_version', 'requests_site'): c.execute(sa.text(f'DROP INDEX {name}'))
+        for name in ('version', 'locationID'): c.execute(sa.text(f'CREATE INDEX "ix_requests_{name}" ON requests ("{name}")'))
+        c.execute(sa.insert(REQUESTS).values(id='r', received=1., kept_for='sample'))
+        c.execute(sa.update(COMPONENTS).where(COMPONENTS.c.name == 'capture').values(version=1))
+    for _ in range(2): prepare(engine, CAPTURE)
+    assert indices() == fresh and ('requests_version', ('version', 'received')) in fresh and ('requests_site', ('locationID', 'received')) in fresh
+    with reading(engine) as c: assert c.execute(sa.select(REQUESTS.c.id)).scalars().all() == ['r'] and c.execute(sa.select(COMPONENTS.c.version)).scalar() == 2
+    engine.dispose()

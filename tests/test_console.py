@@ -1,19 +1,26 @@
 "The console without a browser: who may do what, forged requests, hostile text, and what every page is sent with."
 import asyncio, json, re, time
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import httpx
+import pandas as pd
 import pytest
 import sqlalchemy as sa
+from live_server import until
 from hypothesis import given, strategies as st
 
 from mlproject.console.charts import lines, runs, ticks
 from mlproject.console.console import compose
+from mlproject.console.curated import Shown
 from mlproject.console.pages import POLICY
+from mlproject.console.reports import SANDBOX, run_of
 from mlproject.console.session import COOKIE, LIFE_S, Door, shared_secret
 from mlproject.console.watching import pieces
-from mlproject.core import Problem
-from mlproject.operations.feedback import enqueue
+from mlproject.core import Problem, write_json
+from mlproject.data.dataplots import read_build
+from mlproject.monitoring.watching import LOOKS
+from mlproject.operations.feedback import enqueue, review
 from mlproject.operations.release import EVENTS, history
 from mlproject.serving.app import create_app
 from mlproject.serving.capture import ANSWERS, REQUESTS
@@ -30,14 +37,14 @@ PAGE = {'accept': 'text/html'}
 
 class Site:
     "The console in this process; nobody answers photos."
-    def __init__(self, folder, monkeypatch, keys=True):
+    def __init__(self, folder, monkeypatch, keys=True, runs='no runs'):
         monkeypatch.setenv('MLPROJECT_TRACKING_URI', f'sqlite:///{folder}/mlflow.db')
         self.keys, url = folder/'keys.json', f'sqlite:///{folder}/state.db'
         self.tokens = {n: create_key(self.keys, n, s) for n, s in SCOPES.items()} if keys else {}
         guard = Guard(self.keys, look_every=0)
         self.rollout, self.engine = Rollout(folder), open_engine(url)
         service = Service(Fleet())
-        self.extras = compose(Inside(service, guard, None, Serving(database=url, photo_store=str(folder/'photos'), keys=str(self.keys)), self.rollout, '0'))
+        self.extras = compose(Inside(service, guard, None, Serving(database=url, photo_store=str(folder/'photos'), keys=str(self.keys), runs=str(runs)), self.rollout, '0'))
         self.app, self.door = create_app(service, guard=guard, routers=self.extras.routers), Door(guard, shared_secret(folder))
 
     def ask(self, method, path, who=None, **more):
@@ -65,14 +72,15 @@ def site(tmp_path, monkeypatch):
     made.close()
 
 ALLOWED = [('/console/try', 'client vera anna olga'), ('/console/review', 'anna'), ('/console/review/next', 'anna'), ('/console/review/state', 'anna'), ('/console/photo/' + 'a' * 32, 'anna'),
-           ('/console/watch', 'vera anna olga'), ('/console/release', 'vera olga'), ('/console/release/start', 'vera olga')]
+           ('/console/watch', 'vera anna olga'), ('/console/release', 'vera olga'), ('/console/release/start', 'vera olga'),
+           ('/console/data', 'vera anna olga'), (f'/console/data/photo/{"a" * 24}/{"b" * 32}.jpg', 'vera anna olga'), ('/console/report/survey/data.html', 'vera anna olga'), ('/console/watch/drift?begin=0&end=1', 'vera anna olga')]
 
 @pytest.mark.parametrize('path, who', ALLOWED)
 def test_each_page_opens_for_its_scopes_only(site, path, who):
     for name in SCOPES:
         if name == 'mona': continue
         status = site.ask('GET', path, name).status_code
-        assert (status in (200, 404)) == (name in who.split()), (path, name, status)
+        assert (status in (200, 202, 404)) == (name in who.split()), (path, name, status)
         assert status == 403 or name in who.split()
     asked = site.ask('GET', path, headers=PAGE)
     assert asked.status_code == 303 and asked.headers['location'].startswith('/console/sign-in?next=%2Fconsole')
@@ -133,7 +141,7 @@ def test_without_keys_a_name_is_enough_until_keys_are_made(tmp_path, monkeypatch
     site.close()
 
 def test_every_page_is_sent_with_the_policy(site):
-    for path, who in [('/console/sign-in', None), ('/console/try', 'vera'), ('/console/review', 'anna'), ('/console/watch', 'vera'), ('/console/release', 'olga'), ('/console/release/start', 'olga'), ('/console/review', 'vera')]:
+    for path, who in [('/console/sign-in', None), ('/console/try', 'vera'), ('/console/review', 'anna'), ('/console/watch', 'vera'), ('/console/release', 'olga'), ('/console/release/start', 'olga'), ('/console/data', 'vera'), ('/console/review', 'vera')]:
         r = site.ask('GET', path, who, headers=PAGE)
         assert r.headers['content-security-policy'] == POLICY and 'unsafe' not in POLICY and r.headers['cache-control'] == 'no-store' and r.headers['x-frame-options'] == 'DENY'
         assert not re.search(r'<script(?![^>]* src=)|\son\w+=|\sstyle=|javascript:|https?://', r.text), path
@@ -206,3 +214,97 @@ def test_ticks_reach_the_top(top):
 
 def test_the_console_without_a_database_says_what_to_do(tmp_path):
     with pytest.raises(Problem, match='database ='): compose(SimpleNamespace(settings=Serving()))
+
+def test_the_data_page_shows_a_run_and_nobody_by_name(tmp_path, monkeypatch, built):
+    site, run = Site(tmp_path, monkeypatch, runs=built[0]), run_of(built[0])
+    def done():
+        page = site.ask('GET', '/console/data', 'vera', headers=PAGE)
+        assert page.status_code == 200 and 'role="alert"' not in page.text
+        return 'Looking at' not in page.text and page.text
+    page = until(done, 120)
+    rejected = [(n, r) for s in read_build(built[0]).whole.funnel() for r, n in s['rules'].items()]
+    assert rejected and all(f'{r.replace("_", " ")} <span' in page for _, r in rejected)
+    photos = re.findall(r'/console/data/photo/[0-9a-f]{24}/[0-9a-f]{32}[.]jpg', page)
+    shown = [site.ask('GET', p, 'vera') for p in photos]
+    assert shown and {r.status_code for r in shown} == {200} and all(r.content[:2] == b'\xff\xd8' and b'Exif' not in r.content for r in shown)
+    observers = set(pd.read_csv(built[0]/'survey'/'occurrences.csv').recordedBy)
+    assert observers and not [o for o in observers if o in page] and not re.search(r'[\w.]+@example[.]org|\+41 79', page)
+    for name in run.reports:
+        assert f'/console/report/{run.name}/{name}' in page
+        report = site.ask('GET', f'/console/report/{run.name}/{name}', 'vera')
+        assert report.status_code == 200 and report.headers['content-security-policy'] == SANDBOX and 'script' not in SANDBOX
+    for wrong in ('manifest.json', '..%2f..%2fkeys.json', 'data.ipynb'): assert site.ask('GET', f'/console/report/{run.name}/{wrong}', 'vera').status_code == 404
+    site.close()
+
+def finished(folder):
+    "A folder that looks like a run, without any data."
+    for part in ('records', 'curated', 'splits', 'curation'): write_json(folder/part/'manifest.json', {})
+    return folder
+
+def test_what_a_run_tells_is_text_on_the_data_page(tmp_path, monkeypatch):
+    run = run_of(finished(tmp_path/'runs'/'run & <b>'))
+    site = Site(tmp_path, monkeypatch, runs=tmp_path/'runs')
+    shown = Shown(tmp_path/'data-page')
+    found = dict(steps=[dict(step=HOSTILE, rows=1, kept=0, merged=0, rejected=1, rules={HOSTILE: 1})], rejected=[dict(step=HOSTILE, rule=HOSTILE, count=1, photos=[dict(photo=None, detail=HOSTILE)], texts=[dict(detail=HOSTILE, text=HOSTILE)])],
+                 near=[[dict(photo=None, species=HOSTILE, date=HOSTILE, split=HOSTILE)]], pairs=[[None, None]], notes=[dict(jaccard='0.8', fate='left', words=[['gone', HOSTILE], ['', HOSTILE]])],
+                 personal={HOSTILE: 1}, after=[[['new', HOSTILE]]], changes=[[HOSTILE, HOSTILE, 1]], species=1, learned=1)
+    write_json(shown.place/shown.key(run)/'manifest.json', found)
+    page = site.ask('GET', '/console/data?run=' + quote(run.name), 'vera', headers=PAGE)
+    assert page.status_code == 200 and '<script>' not in page.text and '<img' not in page.text and page.text.count('alert(1)') > 10
+    assert site.ask('GET', '/console/data?run=../..', 'vera').status_code == 404
+    site.close()
+
+def test_a_server_without_the_data_extra_says_so(tmp_path, monkeypatch):
+    finished(tmp_path/'runs'/'survey')
+    site = Site(tmp_path, monkeypatch, runs=tmp_path/'runs')
+    monkeypatch.setattr('mlproject.console.curated.find_spec', lambda name: None)
+    page = site.ask('GET', '/console/data', 'vera', headers=PAGE)
+    assert page.status_code == 200 and 'mlproject[data]' in page.text
+    site.close()
+
+def test_data_that_cannot_be_read_are_said_so(tmp_path, monkeypatch):
+    (finished(tmp_path/'runs'/'survey')/'curation'/'manifest.json').write_text('{')
+    site = Site(tmp_path, monkeypatch, runs=tmp_path/'runs')
+    until(lambda: 'role="alert"' in site.ask('GET', '/console/data', 'vera', headers=PAGE).text, 120)
+    site.close()
+
+def traffic(site, n=400, at=None):
+    "Requests of two versions and two cameras, one every second until now."
+    at = time.time() - n if at is None else at
+    rows = [dict(id=f'q{i}', received=at + i, kept_for='sample', outcome='ok', version='1' if i % 4 else '2', locationID=HOSTILE if i % 2 else 'cam-7', total_ms=5.) for i in range(n)]
+    with site.engine.begin() as c:
+        c.execute(sa.insert(REQUESTS), rows)
+        c.execute(sa.insert(ANSWERS), [dict(request_id=r['id'], item=0, role='answer', version=r['version'], label='Canis lupus', confidence=.9, abstained=False, species=[['Canis lupus', .9]]) for r in rows])
+
+def test_watch_is_for_a_time_a_version_and_a_camera(site):
+    traffic(site, 400, at=1.7e9)
+    kept = lambda **asked: int(re.search(r'from ([\d,]+) kept', site.ask('GET', '/console/watch', 'vera', headers=PAGE, params=asked).text)[1].replace(',', ''))
+    span = dict(since='2023-11-14T22:00', until='2023-11-14T23:00')
+    assert kept(range='month') == 0 and kept(**span) == 400 and kept(**span, version='2') == 100 and kept(**span, site=HOSTILE) == 200 and kept(**span, version='2', site=HOSTILE) == 0
+    page = site.ask('GET', '/console/watch', 'vera', headers=PAGE, params=span | dict(site=HOSTILE)).text
+    assert '<script>' not in page and '<img' not in page and page.count('onerror') > 1
+
+@pytest.mark.parametrize('asked', [dict(since='yesterday'), dict(since='2026-01-01T00:00', until='2025-01-01T00:00'), dict(range='aeon'), dict(until='0001-01-01T00:00'), dict(site='x' * 300), dict(since='9999-12-31T23:59')])
+def test_a_time_that_is_none_is_said_so(site, asked):
+    assert site.ask('GET', '/console/watch', 'vera', params=asked).status_code == 422
+
+def test_watch_shows_live_accuracy_by_group_and_the_alarm(site):
+    traffic(site)
+    enqueue(site.engine, [dict(stream='audit', request_id=f'q{i}', item=0, photo=None, reason='random', priority=1., probability=1.) for i in range(0, 400, 5)])
+    for i in range(80): review(site.engine, ('Canis lupus', 'Vulpes vulpes'), i + 1, 'anna', 'Canis lupus' if i % 2 else 'Vulpes vulpes')
+    alert = dict(key='harm', severity='critical', message=HOSTILE, since=1e9, last=1e9, told=1e9, count=1, quiet=0, event='opened')
+    with site.engine.begin() as c: c.execute(sa.insert(LOOKS).values(at=time.time() - 60, since=0., until=0., model='mlproject', version='1', reference='x', level='harm', alarm=dict(level='harm', audit_rate=.25, alerts=[alert], windows=2), told=[alert],
+        retrain=True, photos=90, errors=0, drifted=['inputs'], promised=.8, accuracy=.5, low=.4, high=.6, unlabelled=None, audited=80))
+    page = site.ask('GET', '/console/watch?range=hour', 'vera', headers=PAGE).text
+    assert '<script>alert' not in page and 'critical' in page and 'inputs' in page
+    for title in ('Accuracy at each look', 'Live accuracy by version', 'Live accuracy by camera or site', 'Live accuracy by species, as reviewed'): assert f'<h2>{title}</h2>' in page
+    assert page.count('<svg class="plot"') == page.count('The numbers</summary>')     # no plot without its table
+
+def test_drift_is_tested_apart_and_its_failure_is_told(site):
+    traffic(site)
+    site.rollout.write({'1': '/nowhere'}, {'1': 1.})
+    ask = lambda: site.ask('GET', f'/console/watch/drift?version=1&begin={time.time() // 1e5 * 1e5}&end={2e9}', 'vera')
+    assert ask().status_code in (200, 202)
+    said = until(lambda: (r := ask()).status_code == 200 and r.text, 120)
+    assert 'without a reference' in said
+    assert site.ask('GET', '/console/watch/drift?version=1&begin=nan&end=1', 'vera').status_code == 422

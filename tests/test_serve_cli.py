@@ -13,7 +13,7 @@ from mlproject.settings import Serving, load_serving, project_root
 
 def test_the_settings_file_of_the_repository_holds_the_defaults():
     found = load_serving(project_root(__file__), environ={})
-    assert found == Serving(keys=found.keys, photo_store=found.photo_store)   # these two become absolute
+    assert found == Serving(keys=found.keys, photo_store=found.photo_store, runs=found.runs)   # these three become absolute
 
 
 def test_wrong_settings_are_errors_that_name_them(tmp_path):

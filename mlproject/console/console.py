@@ -12,13 +12,17 @@ from functools import partial
 import sqlalchemy as sa
 
 from ..core import Problem
+from .apart import Apart
 from .candidates import Registry
+from .curated import Shown, data
 from .pages import static, templates
 from .releasing import releasing
+from .reports import reports
 from .reviewing import reviewing
 from .session import Door, entrance, shared_secret
 from .trying import trying
 from .watching import watching
+from ..monitoring.watching import MONITORING
 from ..operations.deployment import compose as deployment, species
 from ..operations.feedback import FEEDBACK
 from ..operations.release import RELEASE, Release
@@ -31,15 +35,17 @@ from ..settings import load_settings
 # %% ../../nbs/console/880_console.ipynb #dcda74c5
 COMPOSED = 'mlproject.console.console:compose'   # for the supervisor
 
-def console(inside: Inside, engine: sa.Engine) -> list:   # routers
+def console(inside: Inside, engine: sa.Engine, shown: Shown, drift: Apart) -> list:   # routers
     "The routers of all pages."
     s, names = inside.settings, partial(species, inside.service.fleet)
     door = Door(inside.guard, shared_secret(inside.rollout.path.parent))
     registry = Registry((ours := load_settings()).registry_name, ours.tracking_uri)
     def alias(model: str, alias: str, version: str | None): registry.alias(alias, inside.rollout.read()['models'].get(version, '') if version else None)
+    def drifting(version: str, **orders):
+        return drift.look(url=s.database, folder=inside.rollout.read()['models'].get(version, ''), version=version, **orders)
     release = Release(engine, registry.name, inside.rollout, alias)
     return [static(), entrance(door), trying(door, inside.service, names, engine), reviewing(door, names, engine, PhotoStore(s.photo_store)),
-            watching(door, engine, s.capture), releasing(door, inside.service.fleet, release, registry)]
+            watching(door, engine, s.capture, registry.name, drifting, s.runs), releasing(door, inside.service.fleet, release, registry), reports(door, s.runs), data(door, shown, s.runs)]
 
 def compose(inside: Inside) -> Extras:
     "All that the settings ask for, and the console."
@@ -47,8 +53,12 @@ def compose(inside: Inside) -> Extras:
     templates()          # or a `Problem`: what is not installed
     extras = deployment(inside)
     engine = open_engine(inside.settings.database)
-    prepare(engine, CAPTURE, FEEDBACK, RELEASE)
-    extras.routers += console(inside, engine)
-    async def leave(): await asyncio.to_thread(engine.dispose)
+    prepare(engine, CAPTURE, FEEDBACK, RELEASE, MONITORING)
+    shown, drift = Shown(inside.rollout.path.parent / 'data-page'), Apart('mlproject.console.drifting')
+    aparts = (shown.apart, drift)
+    extras.routers += console(inside, engine, shown, drift)
+    async def leave():
+        for apart in aparts: apart.close()
+        await asyncio.to_thread(engine.dispose)
     extras.stop.append(leave)
     return extras

@@ -23,7 +23,8 @@ from ..serving.schemas import PROBLEM_MEDIA_TYPE, ServingError
 # %% ../../nbs/console/850_pages.ipynb #f929b910
 ROOT = '/console'
 PAGES = (('/console/try', 'Try it', ('predict', 'viewer', 'reviewer', 'operator')), ('/console/review', 'Review', ('reviewer',)),
-         ('/console/watch', 'Watch', ('viewer', 'reviewer', 'operator')), ('/console/release', 'Release', ('viewer', 'operator')))   # address, name, scopes: one is enough
+         ('/console/watch', 'Watch', ('viewer', 'reviewer', 'operator')), ('/console/release', 'Release', ('viewer', 'operator')),
+         ('/console/data', 'Data', ('viewer', 'reviewer', 'operator')))   # address, name, scopes: one is enough
 KINDS = dict(css='text/css', js='text/javascript', svg='image/svg+xml')
 
 @cache

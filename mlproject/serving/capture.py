@@ -30,10 +30,11 @@ _c = lambda name, kind=sa.Text, **k: sa.Column(name, kind, **k)
 
 REQUESTS = sa.Table('requests', _metadata, _c('id', primary_key=True), _c('received', sa.Double, nullable=False, index=True),   # s since 1970, UTC
     _c('kept_for', nullable=False),                              # 'sample': by chance; 'disagreement': because a shadow said something else; 'console': a person tried it there
-    _c('door'), _c('model'), _c('version', index=True), _c('route'), _c('key_id', index=True), _c('trace_id'), _c('outcome'),
+    _c('door'), _c('model'), _c('version'), _c('route'), _c('key_id', index=True), _c('trace_id'), _c('outcome'),
     *(_c(n, sa.Float) for n in ('read_ms', 'queue_ms', 'decode_ms', 'network_ms', 'total_ms')),
-    _c('consent'), _c('license'), _c('locationID', index=True), _c('eventDate'),
-    *(_c(n, sa.Float) for n in ('decimalLatitude', 'decimalLongitude', 'coordinateUncertaintyInMeters')))
+    _c('consent'), _c('license'), _c('locationID'), _c('eventDate'),
+    *(_c(n, sa.Float) for n in ('decimalLatitude', 'decimalLongitude', 'coordinateUncertaintyInMeters')),
+    sa.Index('requests_version', 'version', 'received'), sa.Index('requests_site', 'locationID', 'received'))   # a stretch of time of one version, one camera
 
 ANSWERS = sa.Table('answers', _metadata, _c('request_id', nullable=False), _c('item', sa.Integer, nullable=False),   # position in the request
     _c('role', nullable=False),                                  # 'answer' or 'shadow'
@@ -45,7 +46,12 @@ ANSWERS = sa.Table('answers', _metadata, _c('request_id', nullable=False), _c('i
 PHOTOS = sa.Table('photos', _metadata, _c('digest', primary_key=True), _c('first_seen', sa.Double, nullable=False), _c('format'),
     _c('bytes', sa.Integer), _c('width', sa.Integer), _c('height', sa.Integer), *(_c(n, sa.Float) for n in QUALITY))
 
-CAPTURE = Component('capture', (REQUESTS, ANSWERS, PHOTOS))
+def _by_time(c: sa.Connection) -> None:
+    "From version 1: what was found by version or camera alone is found by time as well."
+    for column in ('version', 'locationID'): c.execute(sa.text(f'DROP INDEX IF EXISTS "ix_requests_{column}"'))
+    for index in REQUESTS.indexes: index.create(c, checkfirst=True)
+
+CAPTURE = Component('capture', (REQUESTS, ANSWERS, PHOTOS), 2, {1: _by_time})
 
 # %% ../../nbs/serving/640_capture.ipynb #b5737db3
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ let queue = [], current = null, labels = [], hits = [], pick = 0, sending = fals
 let outbox = JSON.parse(localStorage.getItem(KEY) ?? '[]')
 const seen = new Set(outbox.map(o => o.id)), pictures = new Map()
 const status = (text, bad) => { at('status').textContent = text; at('status').className = bad ? 'bad' : '' }
-const keep = () => localStorage.setItem(KEY, JSON.stringify(outbox))
+const keep = () => { localStorage.setItem(KEY, JSON.stringify(outbox)); root.dataset.waiting = outbox.length }
 
 function preload(item) {
   if (!item.photo || pictures.has(item.photo)) return
@@ -46,9 +46,23 @@ function show() {
   at('facts').replaceChildren(...(there ? current.facts : []).flatMap(([k, v]) => [make('dt', {}, k), make('dd', {}, v)]))
   at('candidates').replaceChildren(...(there ? current.candidates : []).map((c, i) => make('li', {}, candidate(c, i))))
   root.dataset.item = current?.id ?? ''
+  close(false)
   clear()
   fill()
 }
+const frame = photo.parentElement
+function close(on) {   // or as it fits
+  frame.classList.toggle('close', on)
+  at('close').setAttribute('aria-pressed', String(on))
+  if (!on) photo.style.transformOrigin = ''
+}
+function follow(e) {   // the part below the pointer
+  if (!frame.classList.contains('close')) return
+  const r = frame.getBoundingClientRect()
+  photo.style.transformOrigin = `${100 * (e.clientX - r.left) / r.width}% ${100 * (e.clientY - r.top) / r.height}%`
+}
+frame.addEventListener('pointermove', follow)
+photo.addEventListener('click', e => { close(!frame.classList.contains('close')); follow(e) })
 function candidate(c, i) {
   const b = make('button', {type: 'button', 'data-label': c.name}, make('kbd', {}, String(i + 1)), make('span', {class: 'name'}, c.name))
   if (c.score !== null) b.append(make('span', {class: 'hint'}, `${(100 * c.score).toFixed(0)} %`))
@@ -75,7 +89,6 @@ async function send() {   // one after the other; a lost connection only makes i
     outbox.shift(); keep()
   }
   sending = false
-  root.dataset.waiting = outbox.length
   if (!outbox.length) progress()
 }
 let undoing = false
@@ -105,6 +118,7 @@ async function progress() {
     if (!r.ok || mine !== asking) return
     const s = await r.json()
     labels = s.labels
+    if (search.value) list()
     const rows = [['You reviewed', s.mine], ...Object.entries(s.queue).map(([n, q]) => [n, `${q.settled} settled, ${q.open} open, ${q.dispute} in dispute`])]
     rows.push(['Agreement', s.agreement === null ? 'no photo that two have named' : `α = ${s.agreement.toFixed(2)}`])
     at('progress').replaceChildren(...rows.flatMap(([k, v]) => [make('dt', {}, k), make('dd', {}, String(v))]))
@@ -140,6 +154,7 @@ document.addEventListener('keydown', e => {
   if (/^[1-9]$/.test(e.key)) act(() => { const c = current?.candidates[e.key - 1]; if (c) say(c.name) })
   else if (e.key === '?') act(() => say('unknown'))
   else if (e.key === '-') act(() => say('not an animal'))
+  else if (e.key === '+') act(() => close(!frame.classList.contains('close')))
   else if (e.key === 'ArrowRight') act(() => say(null))
   else if (e.key === 'ArrowLeft') act(undo)
   else if (/^\p{L}$/u.test(e.key)) search.focus()   // the letter goes into the box
@@ -149,8 +164,9 @@ document.addEventListener('click', e => {
   if (chosen) say(chosen.dataset.label)
   else if (e.target.closest('#skip')) say(null)
   else if (e.target.closest('#undo')) undo()
+  else if (e.target.closest('#close')) close(!frame.classList.contains('close'))
 })
-progress(); fill(); send()
+keep(); progress(); fill(); send()
 setInterval(() => { if (!current) fill() }, 3000)
 setInterval(progress, 20000)
 addEventListener('online', send)
