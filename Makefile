@@ -120,7 +120,7 @@ bench-curation: export  ## the nine steps over ROWS documents of 1 KB: records/s
 	@$(BIN)/python benchmarks/curation.py $(ROWS) --steps all --publish
 
 # the server: speed beside its peers, behaviour past its limits (a quiet machine; `wrk` from your distribution)
-.PHONY: drill bench-serving bench-overload bench-engine bench-batch bench-hostile bench-drift fuzz serve lock-serve proto
+.PHONY: drill bench-serving bench-overload bench-engine bench-batch bench-hostile bench-drift bench-drill bench-console fuzz serve lock-serve proto
 serve: export  ## answer photos over HTTP with the newest model
 	@$(BIN)/mlproject serve $(ARGS)
 bench-serving: export  ## requests/s and CPU-ms beside LitServe, BentoML and FastAPI + torch
@@ -133,18 +133,23 @@ bench-batch: export
 	@$(BIN)/python benchmarks/batch.py $(ARGS)
 bench-hostile: export
 	@$(BIN)/python benchmarks/hostile_inputs.py $(ARGS)
+# NAME: the stored traffic, made once from a build and photos: python benchmarks/shifted.py NAME BUILD PHOTOS
+NAME ?= survey
 bench-drift: export  ## drift, live accuracy and canary decisions, on simulated traffic
-	@$(BIN)/python benchmarks/shifted.py $(ARGS)
-	@$(BIN)/python benchmarks/drift_grid.py $(ARGS)
-	@$(BIN)/python benchmarks/live_accuracy.py $(ARGS)
-	@$(BIN)/python benchmarks/promotion.py $(ARGS)
-# minutes of hostile requests: mutated photos and forms, and what the OpenAPI document allows
-fuzz: export  ## several minutes of hostile requests
-	@$(BIN)/python tests/fuzz_inputs.py --seconds 180
-	@FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -m slow tests/test_app.py -k generated_requests
-
-drill: export  ## the loop of monitoring, retraining and release rehearsed against a real server, with known truth (in work)
-	@$(BIN)/python -m pytest -m drill tests/test_drill.py
+	@$(BIN)/python benchmarks/drift_grid.py $(NAME)
+	@$(BIN)/python benchmarks/live_accuracy.py $(NAME)
+	@$(BIN)/python benchmarks/promotion.py $(NAME)
+# seconds for photos and forms, and again for the doors of a real server
+SECONDS ?= 180
+fuzz: export  ## several minutes of hostile requests to every door (SECONDS=180 each)
+	@$(BIN)/python tests/fuzz_inputs.py --seconds $(SECONDS)
+	@$(BIN)/python tests/fuzz_doors.py --seconds $(SECONDS)
+drill: export  ## the loop of monitoring, retraining and release rehearsed against a real server, with known truth
+	@$(BIN)/mlproject drill $(ARGS)
+bench-drill: export  ## three drills: accuracy before, during and after, labels, minutes
+	@$(BIN)/python benchmarks/drill.py $(ARGS)
+bench-console: export  ## the console with a million requests kept and ten thousand photos to review
+	@$(BIN)/python benchmarks/console.py $(ARGS)
 proto:  ## the messages of gRPC from their definition
 	@$(BIN)/python -m grpc_tools.protoc -Imlproject/serving --descriptor_set_out=mlproject/serving/inference.binpb mlproject/serving/inference.proto
 lock-serve: $(READY)  ## requirements-serve.lock: what the container installs

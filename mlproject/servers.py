@@ -60,7 +60,7 @@ def serve(model: str = typer.Option(None, '--model', '-m', metavar='FOLDER|model
           workers: int = typer.Option(None, '--workers', '-w', min=0, help='Processes; default: one a core, at most four.'),
           threads: int = typer.Option(None, '--threads', min=0, help='Threads of each process; 0: the cores shared out.'),
           keys: str = typer.Option(None, '--keys', metavar='FILE', help='API keys, see `mlproject keys`.'),
-          console: bool = typer.Option(False, '--console', help='The web console as well, at /console: try, review, watch, release.'),
+          console: bool = typer.Option(False, '--console', help='The web console as well, at /console: try, review, watch, release, data.'),
           pairs: list[str] = typer.Option(None, '--set', metavar='KEY=VALUE', help='Any other key of [serving] in settings.ini.')):
     "Answer photos over HTTP (and gRPC): ready in seconds, ends without losing a request."
     from mlproject.serving.supervisor import serve as serve_model
