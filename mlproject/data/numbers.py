@@ -117,7 +117,8 @@ _LENGTHS = dict(re.findall(r'(\d+):([\d-]+)', '1:10 7:10 20:8-10 27:9 30:10 31:9
 _CODES = re.compile(r'(?:1|7|2(?:0|7|[1-69]\d)|3(?:[0-469]|[578]\d)|4(?:[013-9]|2\d)|5(?:[1-8]|[09]\d)|6(?:[0-6]|[7-9]\d)|8(?:[1246]|[058]\d)|9(?:[0-58]|[679]\d))')
 _SEP = r'(?:\ ?[-./]\ ?\(?|\)\ ?[-./]?\ ?\(?|\ {1,2}\(?|\()'
 _DATE = r'(?<=\ )(?:\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./](?:19|20)\d\d|\d{1,3}\.\d{4,}|\d{1,2}:\d\d)'
-_PHONE = re.compile(rf'(?P<lead>\(?\+\ ?\(?|\((?=\d))?(?P<body>\d++(?:{_SEP}(?!{_DATE})\d++){{0,9}}+\)?)(?P<ext>\s?(?:[xX]|[eE]xt\.?|[eE]xtension|\#)\s?\d{{1,6}}(?!\w))?(?![\w%°]|[.,]\d)', re.X)
+# `more` is atomic by looking ahead: before Python 3.11.5 a possessive group forgets where it was (gh-106052)
+_PHONE = re.compile(rf'(?P<lead>\(?\+\ ?\(?|\((?=\d))?(?P<body>\d++(?=(?P<more>(?:{_SEP}(?!{_DATE})\d++){{0,9}}))(?P=more)\)?)(?P<ext>\s?(?:[xX]|[eE]xt\.?|[eE]xtension|\#)\s?\d{{1,6}}(?!\w))?(?![\w%°]|[.,]\d)', re.X)
 _STRONG = re.compile(r'''\btel\b|\bt[eé]l[eé]f?|phone|\bph\b|mobil|\bmob\b|\bcell|handy|natel|\bfax|whats\ ?app|\bsms\b|hotline|\bdial|portable|celular|m[oó]vil|cellulare|komórk|puhelin|gsm\b|rufnummer
     |emergency|\b(?:call|ring|text|reach|contact|phone)\s(?:me|us|him|her|them|back|on|at)\b|\breach\b.{1,30}\bat\b|anruf|\bruf|appel(?:er|ez)|\bll[aá]m|chiam''', re.X)
 _WEAK = re.compile(r'(?:\b(?:[Cc]all|[Aa]sk|[Cc]ontact|[Rr]each|\w*owner|[Rr]anger|[Ww]arden|[Ff]armer|[Nn]eighbour|[Vv]olunteer|[Gg]uide|Mrs?|Ms|Dr)\b|@\S+ (?:or|and|,))'
