@@ -6,41 +6,19 @@ The ceiling is decoding and network alone: one thread a core, batches of four, n
 callers of an event loop, one photo a request. CPU-ms count the whole process (callers too). Rounds are interleaved; the table
 has medians. Without --model, mobilenet_v3_small at 160 px with random weights (100 classes) is exported first.
 """
-import argparse, asyncio, copy, multiprocessing, statistics, tempfile, threading, time
+import argparse, asyncio, copy, multiprocessing, statistics, sys, tempfile, threading, time
 from pathlib import Path
 
-import cv2
+sys.path.insert(0, str(Path(__file__).parent/'peers'))
 import numpy as np
 import psutil
-import simplejpeg
 from common import SHARED, publish
+from network import jpegs, random_extended
 
 from mlproject.core import cpus, say
-from mlproject.photos import read_photo
 from mlproject.serving.engine import Engine
 from mlproject.serving.jobs import DeadlineExceeded, EngineConfig, Overloaded
 from mlproject.serving.sessions import load_model
-
-def photos(n: int = 16, kilobytes: int = 51) -> list[bytes]:
-    "JPEGs of 500 x 375 and about 51 KB: real photos where they are, otherwise soft noise."
-    paths = sorted((SHARED/'photos').rglob('*.jpg'))[::97][:n]
-    made, rng = [], np.random.default_rng(0)
-    for i in range(n):
-        rgb = read_photo(paths[i]) if i < len(paths) else cv2.resize(rng.integers(0, 255, (94, 125, 3), np.uint8), (500, 375))
-        rgb = np.ascontiguousarray(cv2.resize(rgb, (500, 375), interpolation=cv2.INTER_AREA))
-        sizes = {q: simplejpeg.encode_jpeg(rgb, quality=q) for q in range(60, 100, 3)}
-        made.append(min(sizes.values(), key=lambda b: abs(len(b) - 1000*kilobytes)))
-    return made
-
-def random_model(folder: Path, golden: bytes) -> Path:
-    "mobilenet_v3_small at 160 px, random weights: speed does not depend on them."
-    import torch, torchvision
-    from mlproject.export.extended import Preprocess
-    from mlproject.export.formats import write_extended
-    torch.manual_seed(0)
-    net = torchvision.models.mobilenet_v3_small(weights=None, num_classes=100)
-    return write_extended(folder/'extended', net, [f'Species {i}' for i in range(100)], golden=golden, name='animals',
-                          preprocess=Preprocess(160, 182, (.485, .456, .406), (.229, .224, .225), 182))
 
 def ceiling(model, data: list[bytes], seconds: float) -> dict:
     "Decoding and network alone."
@@ -127,11 +105,11 @@ def main():
     ask.add_argument('--overload', type=float, default=20, help='seconds at three times the rate that was found; 0: not')
     ask.add_argument('--publish', action='store_true')
     a = ask.parse_args()
-    data = photos()
     with tempfile.TemporaryDirectory() as folder:
+        data = [p.read_bytes() for p in sorted(jpegs(Path(folder)/'photos', SHARED/'photos', 16).iterdir())]
         if not a.model:   # torch stays in a process of its own: the memory below shall be the engine's
             say('exporting a model with random weights')
-            child = multiprocessing.get_context('spawn').Process(target=random_model, args=(Path(folder), data[0]))
+            child = multiprocessing.get_context('spawn').Process(target=random_extended, args=(Path(folder)/'extended', 'mobilenet_v3_small', 160, data[0]))
             child.start(); child.join()
         model = load_model(a.model or Path(folder)/'extended')
     cases = {'ceiling: decode and network alone': lambda: ceiling(model, data, a.seconds)}

@@ -15,7 +15,7 @@ from mlproject.data.faults import Faults
 from mlproject.data.formats import normalise
 from mlproject.data.linking import find_links, roles, slim
 from mlproject.data.matching import AlignmentConfig
-from mlproject.data.records import SCHEMA, account, records_table
+from mlproject.data.records import SCHEMA, account, records_table, reject
 from mlproject.data.survey import _write_tables, write_down
 
 settings.register_profile('patient', deadline=None, derandomize=True)
@@ -116,6 +116,30 @@ def test_the_only_photo_around_is_not_taken_when_it_is_late_for_the_note():
     note = lambda at: dict(occurrenceID='n', type='Text', locationID='C1', eventDate=at, occurrenceRemarks='An animal.')
     linked = [align(records_table([_photo(occurrenceID='p1'), note(f'2024-05-03T06:0{m}:40Z')]))[1].num_rows for m in (0, 1, 4)]
     assert linked == [1, 1, 0]
+
+
+@pytest.mark.parametrize('what, second, noted, rule, goes_to', [
+    ('its very second', 0, False, 'blurred', None),
+    ('the only one of its burst without a note', 40, True, 'blurred', None),
+    ('one of several that it may be of', 40, False, 'blurred', 'stays'),
+    ('a copy of one that stays', 0, False, 'duplicate', 'stays')])
+def test_a_note_whose_photo_was_rejected_follows_it(what, second, noted, rule, goes_to):
+    gone = records_table([_photo(occurrenceID='gone', eventID='e', eventDate='2024-05-03T08:00:00+02:00')])
+    stays = _photo(occurrenceID='stays', eventID='e', associatedMedia='C1/b.jpg', eventDate='2024-05-03T06:00:02Z', occurrenceRemarks='A pair.' if noted else None)
+    note = dict(occurrenceID='n', type='Text', locationID='C1', eventDate=f'2024-05-03T06:00:{second:02}Z', occurrenceRemarks='A lynx.')
+    out, links = align(records_table([stays, note]), rejects=reject(gone, [0], 'quality', rule))
+    account(2, out, 'alignment')
+    assert links['photo'].to_pylist() == ([goes_to] if goes_to else [])
+    assert out.rules() == ({} if goes_to else {'photo_rejected': 1})
+    if not goes_to: assert out.rejects['detail'].to_pylist() == ['its photo gone was rejected']
+
+def test_a_note_that_names_the_file_of_a_rejected_photo_follows_it_and_one_of_its_event_does_not():
+    gone = records_table([_photo(occurrenceID='gone', eventID='e', associatedMedia='C1/IMG_7.jpg')])
+    rows = [_photo(occurrenceID='stays', eventID='e', associatedMedia='C1/IMG_8.jpg', eventDate='2024-05-03T06:00:02Z'),
+            dict(occurrenceID='named', type='Text', locationID='C1', occurrenceRemarks='See IMG_7.jpg: an ear is torn.'), dict(occurrenceID='of the event', type='Text', eventID='e', occurrenceRemarks='At dawn.')]
+    out, links = align(records_table(rows), rejects=reject(gone, [0], 'quality', 'blurred'))
+    assert links['occurrenceID'].to_pylist() == ['of the event'] and out.rejects['occurrenceID'].to_pylist() == ['named']
+    account(len(rows), out, 'alignment')
 
 
 def test_texts_that_stand_for_themselves_are_left_alone():

@@ -272,6 +272,18 @@ def test_a_ledger_is_left_raw_for_who_asks_and_masked_again_after(tmp_path):
     assert not any(SECRETS[0] in r or SECRETS[4] in r for r in masked.rejects()['record'].to_pylist())
     assert masked.manifest == curate([source], tmp_path/'new', LOCAL, workers=1).manifest
 
+def test_the_ledger_that_comes_with_records_is_masked_in_the_products_and_not_where_it_came_from(tmp_path):
+    from mlproject.data.loading import load_sources
+    from mlproject.data.records import Outcome, save_step
+    found = load_sources([personal(tmp_path)], tmp_path/'cache')
+    save_step(tmp_path/'records', Outcome(found.records, found.rejects), kind='records', photo_root=tmp_path)
+    raw = (tmp_path/'records'/'rejects'/'manifest.json').read_bytes()
+    made = curate(tmp_path/'records', tmp_path/'out', LOCAL, workers=1, photos=tmp_path, keep_intermediates=False)
+    assert 'bad_json' in made.rejects()['rule'].to_pylist() and not {n for n, text in told(tmp_path/'out') if SECRETS[0] in text or SECRETS[4] in text}
+    assert made.manifest == curate(tmp_path/'records', tmp_path/'out', LOCAL, workers=1, photos=tmp_path, keep_intermediates=False).manifest
+    kept = curate(tmp_path/'records', tmp_path/'raw', CurationConfig(persons=False, raw_ledger=True), workers=1, photos=tmp_path)
+    assert any(SECRETS[4] in r for r in kept.rejects()['record'].to_pylist()) and (tmp_path/'records'/'rejects'/'manifest.json').read_bytes() == raw
+
 def test_a_changed_setting_of_the_first_pass_is_noticed_where_there_are_no_photos(sources, tmp_path):
     before = curate(sources, tmp_path/'out', LOCAL, workers=1)
     assert json.loads(next((tmp_path/'out'/'first'/NOTES).glob('*')).read_text())['marks']

@@ -43,12 +43,21 @@ def test_a_second_build_with_nothing_changed_runs_nothing(built):
     out, _ = built
     assert outdated(out) == set()
 
+def test_a_data_card_that_is_gone_is_made_again_and_nothing_else(built):
+    out, _ = built
+    card, aside = out/'reports'/'datacard.md', {p: p.read_bytes() for p in (out/'reports').iterdir() if p.is_file()}
+    card.unlink()
+    try: assert outdated(out) == {'data_card'}
+    finally:
+        for path, data in aside.items(): path.write_bytes(data)
+    assert outdated(out) == set()
+
 @pytest.mark.parametrize('changed, first, untouched', [
-    (dict(target_accuracy=.9), 'calibrate', {'ingest', 'curate', 'split', 'train', 'data_report'}),
+    (dict(target_accuracy=.9), 'calibrate', {'ingest', 'curate', 'split', 'train', 'data_card', 'data_report'}),
     (dict(bootstrap=50), 'evaluate', {'ingest', 'curate', 'split', 'train', 'calibrate'}),
     (dict(variants='int8'), 'export', {'ingest', 'curate', 'split', 'train', 'calibrate', 'evaluate', 'evaluation_report'}),
     (dict(near_threshold=7), 'curate', {'ingest'}),
-    (dict(epochs=3), 'train', {'ingest', 'curate', 'split', 'data_report'})])
+    (dict(epochs=3), 'train', {'ingest', 'curate', 'split', 'data_card', 'data_report'})])
 def test_a_changed_parameter_runs_its_task_and_what_comes_after(built, changed, first, untouched):
     would_run = outdated(built[0], **changed)
     assert first in would_run and not would_run & untouched and 'register' in would_run

@@ -146,7 +146,7 @@ def odd_position(s):
     return wanted, right | {(i, 'wrong') for i in filled - right}
 
 def separate_note(s):
-    "The note is linked to the very photo that it was taken from, or one of the same burst's copies."
+    "The note is linked to the very photo that it was taken from; that of a rejected photo to none."
     text = lambda i: s.loaded.occurrenceRemarks[i]
     wanted = {(s.notes[n]['locationID'], s.notes[n]['occurrenceRemarks'], i) for i, n in s.detail('separate_note').items() if i in s.records.index}
     return wanted, {(s.loaded.locationID[r.occurrenceID], text(r.occurrenceID), r.photo) for r in s.links.itertuples() if r.part == 'note'}
@@ -180,7 +180,7 @@ CHECKS: dict[str, tuple[str, Callable, tuple[float, float]]] = dict(  # step, ch
     blurred=('quality', _photo_fault('blurred'), (1, 1)), black=('quality', _photo_fault('black'), (1, 1)), truncated=('quality', _photo_fault('truncated'), (1, 1)),
     note_pii=('privacy', note_pii, (.95, .95)),  # "Snow flurries" and "Frost." are spared
     exif_pii=('privacy', exif_pii, (1, 1)), odd_date=('formats', odd_date, (1, 1)), odd_unit=('formats', odd_unit, (.95, .95)), odd_position=('formats', odd_position, (1, 1)),
-    separate_note=('alignment', separate_note, (.95, .9)),  # a note whose photo was rejected may go to another of its burst
+    separate_note=('alignment', separate_note, (.95, .95)),  # a note whose photo was rejected goes to the ledger
     duplicate_note=('dedup', duplicate_note, (.8, .95)))  # of fewer than 8 words only equal notes are found
 
 @pytest.fixture(scope='module')

@@ -220,7 +220,7 @@ def _finished(f: Folders, c: CurationConfig, stages: list[Stage]) -> Curated:
     "Unite the ledgers, balance the account, write the manifest of the whole."
     steps = [s for folder in (f.first, f.second, f.aligned, f.records) if folder != f.aligned or stages[2].source == f.aligned for s in read_manifest(folder)['meta']['steps']]
     ledgers = [folder / 'rejects' for folder in (f.loaded, f.first, f.second, stages[2].source if stages[2].source == f.aligned else None, f.records) if folder and (folder / 'rejects' / MANIFEST).exists()]
-    gone = write_shards(f.out / 'rejects', (t for folder in ledgers for t in iter_shards(folder)), kind='rejects')['rows'] if ledgers else 0
+    gone = write_shards(f.out / 'rejects', (t for folder in ledgers for t in _ledger(folder, f, stages[0].ledger)), kind='rejects')['rows'] if ledgers else 0
     before = read_manifest(f.loaded)['rows']
     unread = read_manifest(f.loaded / 'rejects')['rows'] if (f.loaded / 'rejects' / MANIFEST).exists() else 0
     kept, merged = read_manifest(f.records)['rows'], sum(s['merged'] for s in steps)
@@ -231,6 +231,12 @@ def _finished(f: Folders, c: CurationConfig, stages: list[Stage]) -> Curated:
                 photo_root=_relative(f.media if any(l.name == 'media' for l in stages[2].chain) else f.photo_root, f.out), versions=versions('mlproject', 'pyarrow', 'daft', 'duckdb'))
     write_json(f.out / MANIFEST, made)
     return Curated(f.out, made)
+
+
+def _ledger(folder: Path, f: Folders, mask: Link | None) -> Iterator[pa.Table]:
+    "The shards of a ledger; one that came with the records, from elsewhere, is masked here, all others are masked already."
+    given = mask is not None and folder.parent == f.loaded and f.loaded != f.out / 'loaded'
+    for t in iter_shards(folder): yield function_of(mask.function)(t, mask.config) if given else t
 
 
 def _relative(path: Path | None, out: Path) -> str:

@@ -103,8 +103,10 @@ def find_links(
     parts: pa.Table,  # SCHEMA, records with a role other than 'photo'
     photos: pa.Table,  # as `slim` makes it
     config: AlignmentConfig = AlignmentConfig(),
+    rejected: pa.Table | None = None,  # photos that have left, likewise: nothing is linked to them
 ) -> Links:
     "Link parts to photos, by key, by camera and time, by content."
+    photos = pa.concat_tables([t.append_column('gone', pa.array(np.full(len(t), t is rejected))) for t in (photos, rejected) if t is not None])
     if not len(parts) or not len(photos): return Links(LINKS.empty_table())
     parts, photos = (t.take(pc.sort_indices(t['occurrenceID'])) for t in (parts, photos))  # the order of rows decides nothing
     kinds, ((site, photo_site),) = roles(parts), codes((parts['locationID'], photos['locationID']))
@@ -112,17 +114,24 @@ def find_links(
     is_note = kinds == 'note'
     clocks = _clocks(Side(parts, site[is_note], mine.when[is_note], mine.precision[is_note]), theirs, config)
     i, j, k = _by_key(parts, photos, np.zeros(len(parts), bool))
+    gone = np.asarray(photos['gone'])
+    lost = {int(a): int(b) for a, b in zip(i, j) if gone[b] and is_note[a]}
+    i, j, k = (x[~gone[j]] for x in (i, j, k))
+    for a in i.tolist(): lost.pop(a, None)
     found = [(int(a), int(b), f'key {KEYS[c]}', 1., float(mine.when[a] - theirs.when[b])) for a, b, c in zip(i, j, k)]
     free, keyed = ~np.asarray(photos['noted']), np.zeros(len(parts), bool)
-    keyed[i] = True
+    keyed[[*i, *lost]] = True
     free[j[is_note[i]]] = False
-    more, doubts = match_by_time(mine, theirs, is_note & ~keyed, free, config)
-    found += more + _sensors(mine, theirs, (kinds == 'sensor') & ~keyed, config)
+    more, doubts = match_by_time(mine, theirs, is_note & ~keyed, free, config, gone)
+    lost |= {a: b for a, b, *_ in more if gone[b]}
+    theirs.when[gone] = np.nan  # no sensor's reading for them
+    found += [m for m in more if m[0] not in lost] + _sensors(mine, theirs, (kinds == 'sensor') & ~keyed, config)
     found, several = _one_label(found, kinds, parts)
     ids, photo_ids = parts['occurrenceID'].to_pylist(), photos['occurrenceID'].to_pylist()
     rows = [(ids[a], photo_ids[b], str(kinds[a]), how, score, None if np.isnan(s) else round(s, 3)) for a, b, how, score, s in sorted(found)]
     table = pa.Table.from_pylist([dict(zip(LINKS.names, r)) for r in rows], schema=LINKS)
-    return Links(table, {ids[a]: ('ambiguous', d) for a, d in doubts.items()} | {ids[a]: ('several_labels', d) for a, d in several.items()}, clocks)
+    return Links(table, {ids[a]: ('ambiguous', d) for a, d in doubts.items()} | {ids[a]: ('several_labels', d) for a, d in several.items()}
+                 | {ids[a]: ('photo_rejected', f'its photo {photo_ids[b]} was rejected') for a, b in lost.items()}, clocks)
 
 def _sensors(sensors: Side, photos: Side, open_: np.ndarray, config: AlignmentConfig) -> list[tuple]:
     "To each photo the nearest reading of its place."

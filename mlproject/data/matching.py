@@ -179,9 +179,10 @@ def _told(p: Pairs, prob: np.ndarray, mine: np.ndarray, photos: Side) -> str:
     return 'may belong to ' + ', '.join(f'{ids[j].as_py()} ({-q:.2f})' for q, j in sorted(best.values())[:4])
 
 # %% ../../nbs/data/248_matching.ipynb #3bd756ff
-def share_out(p: Pairs, free: np.ndarray, chosen: dict[int, tuple]) -> list[tuple[int, int, str, float, float]]:
+def share_out(p: Pairs, free: np.ndarray, chosen: dict[int, tuple], gone: np.ndarray | None = None) -> list[tuple[int, int, str, float, float]]:
     "Notes of a visit to its photos one by one, by time; photos without a note that are left share the nearest."
     from scipy.optimize import linear_sum_assignment
+    gone = np.zeros(len(free), bool) if gone is None else gone
     by_visit: dict[int, list[int]] = {}
     for i, (visit, *_) in sorted(chosen.items()): by_visit.setdefault(visit, []).append(i)
     at: dict[tuple, int] = {(int(a), int(b)): k for k, (a, b) in enumerate(zip(p.note, p.photo)) if int(a) in chosen and chosen[int(a)][0] == p.visit[k]}
@@ -190,17 +191,19 @@ def share_out(p: Pairs, free: np.ndarray, chosen: dict[int, tuple]) -> list[tupl
     out = []
     for visit, mine in by_visit.items():
         all_ = sorted(photos_of[visit])
-        takers = [j for j in all_ if free[j]] or all_
+        takers = [j for j in all_ if free[j]] or [j for j in all_ if not gone[j]] or all_
         gap = np.array([[abs(p.gap[at[i, j]]) if (i, j) in at else 1e9 for j in takers] for i in mine])
+        gap += np.where(gone[takers], np.where(gap < .5, .6, 1e6), 0)  # one that has left comes last, unless it is of the note's second
         a, b = linear_sum_assignment(gap)
         pairs = [(mine[x], takers[y], chosen[mine[x]][2]) for x, y in zip(a, b)]
         pairs += [(mine[x], takers[gap[x].argmin()], chosen[mine[x]][2]) for x in set(range(len(mine))) - set(a.tolist())]
-        if free[takers].all(): pairs += [(mine[gap[:, y].argmin()], takers[y], 'burst') for y in set(range(len(takers))) - set(b.tolist())]
+        if free[takers].all(): pairs += [(mine[gap[:, y].argmin()], takers[y], 'burst') for y in set(range(len(takers))) - set(b.tolist()) if not gone[takers[y]]]
         out += [(i, j, how, chosen[i][1], float(p.gap[at[i, j]]) if (i, j) in at else np.nan) for i, j, how in pairs]
     return sorted(out)
 
 # %% ../../nbs/data/248_matching.ipynb #b1af3b0f
-def match_by_time(notes: Side, photos: Side, open_: np.ndarray, free: np.ndarray, config: AlignmentConfig) -> tuple[list[tuple], dict[int, str]]:
+def match_by_time(notes: Side, photos: Side, open_: np.ndarray, free: np.ndarray, config: AlignmentConfig,
+                  gone: np.ndarray | None = None) -> tuple[list[tuple], dict[int, str]]:  # `gone`: photos that have left, and may still be what a note is of
     "Links of notes by camera, time and content, and what the doubtful ones may belong to, by their rows."
     flat = notes.precision == DAY
     centre = np.where(open_ & ((notes.precision == TIME) | flat), notes.when + np.where(flat, 43_200, 0), np.nan)
@@ -216,4 +219,4 @@ def match_by_time(notes: Side, photos: Side, open_: np.ndarray, free: np.ndarray
     visit = visits_of(photos.table, photos.when, config.burst_seconds)
     p = Pairs(i, j, np.where(flat[i], 0, centre[i] - photos.when[j]), visit[j], flat[i], np.zeros(len(i)))
     chosen, more = choose(p, free.copy(), notes, photos, config)
-    return share_out(p, free, chosen), doubts | more
+    return share_out(p, free, chosen, gone), doubts | more

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 # %% ../../nbs/data/279_passes.ipynb #0acbc52d
 from ..code import choose, fits
 from ..core import MANIFEST, Problem, digest, digest_file, finish_shards, iter_shards, locked, parquet_bytes, read_json, read_manifest, read_part, read_shards, write_atomic, write_json
-from .alignment import apply_links
+from .alignment import apply_links, rejected_photos
 from .cleaning import CleaningConfig
 from .enrichers import area, conservation, daylight, seasons, taxonomy_ranks
 from .enrichment import Enricher, row_digests
@@ -341,20 +341,22 @@ def align_shards(c: CurationConfig, f: Folders) -> Path:  # the folder of the re
     "Align what arrived separately."
     have = read_manifest(f.second)
     if 'alignment' not in c.only or not _mixed(have, 'left'): return f.second
-    key = digest([have['digest'], asdict(c.alignment), code_of(_M + 'alignment.align')])
+    ledgers = [p / 'rejects' for p in (f.loaded, f.first, f.second) if (p / 'rejects' / MANIFEST).exists()]
+    key = digest([have['digest'], [read_manifest(p)['digest'] for p in ledgers], asdict(c.alignment), asdict(c.formats), code_of(_M + 'alignment.align')])
     if (f.aligned / MANIFEST).exists() and read_manifest(f.aligned)['meta']['key'] == key: return f.aligned
     parts, photos = zip(*((_parts(check_columns(t)), slim(t)) for t in iter_shards(f.second)))
-    parts, told, gone = pa.concat_tables(parts), dict(step='alignment'), []
-    found = find_links(parts, pa.concat_tables(photos), c.alignment)
+    parts, told, left = pa.concat_tables(parts), dict(step='alignment'), []
+    gone = [rejected_photos(t, c.formats) for p in ledgers for t in iter_shards(p)]
+    found = find_links(parts, pa.concat_tables(photos), c.alignment, pa.concat_tables(gone) if gone else None)
 
     def joined() -> Iterable[tuple[str, pa.Table]]:
         for p in have['shards']:
             records = read_part(f.second, p)
             outcome = account(records.num_rows, apply_links(records, parts, found), 'alignment')
             told.update(added(told, dict(rows=records.num_rows, kept=outcome.records.num_rows, merged=outcome.merged, rules=outcome.rules(), counts=outcome.counts)))
-            gone.append((p['name'], outcome.rejects))
+            left.append((p['name'], outcome.rejects))
             yield p['name'], outcome.records
-        write_parts(f.aligned / 'rejects', gone, kind='rejects', meta={})
+        write_parts(f.aligned / 'rejects', left, kind='rejects', meta={})
         write_parts(f.aligned / 'links', [('part-00000.parquet', found.links)], kind='links', meta={})
 
     write_parts(f.aligned, joined(), kind='records', meta=dict(key=key, steps=[told]))
