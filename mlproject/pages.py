@@ -8,7 +8,7 @@ __all__ = ['SKIP_TAG', 'REPLY', 'HIDDEN', 'LINK', 'FENCE', 'NOTES', 'LAB_ARGUMEN
            'readme_in_step', 'rooms', 'module_tree', 'Command', 'commands', 'run_command', 'install_hooks']
 
 # %% ../nbs/090_pages.ipynb #6167e205
-import json, os, re, signal, subprocess, sys, tempfile, time, urllib.request
+import gc, json, os, re, signal, subprocess, sys, tempfile, time, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -60,6 +60,7 @@ def work_off() -> None:
         try: wrong = run_lesson(line.strip())
         except Exception as e: wrong = f'{type(e).__name__}: {e}'
         print(f'\n{REPLY}{json.dumps(wrong)}', flush=True)
+    gc.freeze()   # IPython's shells, one a lesson, each collect garbage when the process ends: over all that was imported, for minutes
 
 def worker_command() -> list[str]:
     measured = getattr(sys.modules.get('coverage'), 'Coverage', None)
@@ -93,7 +94,15 @@ def _feed(todo: Queue, done: dict, timeout: float) -> None:
             worker = subprocess.Popen(worker_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1)
         done[path] = _ask(worker, path, timeout)
         if worker.poll() is not None: worker = None
-    if worker is not None: worker.stdin.close(), worker.wait(60)
+    if worker is not None: _leave(worker)
+
+def _leave(worker: subprocess.Popen, timeout: float = 30) -> None:   # s
+    "Let a worker end. Its lessons are done and its coverage is written: a library that hangs in the interpreter's last moments is cut off."
+    worker.stdin.close()
+    try: worker.wait(timeout)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
 
 def _ask(worker: subprocess.Popen, path: str, timeout: float) -> str:
     from threading import Timer

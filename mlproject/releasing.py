@@ -83,7 +83,7 @@ def release_status(database: str = DATABASE, state: str = STATE, as_json: bool =
     from mlproject.operations.release import RUNNING, current
     r, _ = release_of(load_serving(database=database, state=state))
     now, e = r.rollout.read(), current(r.engine, r.model)
-    verdict = r.verdict(e.at if e.stage == 'shadow' else 0).as_dict() if e and e.stage in RUNNING else None
+    verdict = r.verdict().as_dict() if e and e.stage in RUNNING else None
     if as_json:
         typer.echo(json.dumps(dict(model=r.model, rollout=now, last=asdict(e) if e else None, verdict=verdict)))
         return

@@ -66,7 +66,7 @@ def serve(model: str = typer.Option(None, '--model', '-m', metavar='FOLDER|model
     from mlproject.serving.supervisor import serve as serve_model
     settings = served_settings(dict(host=host, port=port, grpc_port=grpc_port, workers=workers, threads=threads, keys=keys), pairs)
     folder, version = served_model(model)
-    serve_model(folder, settings, version=version, compose=WITH_CONSOLE if console else COMPOSED)
+    serve_model(folder, settings, version=version, compose=WITH_CONSOLE if console else COMPOSED, typed=model is not None)
 
 # %% ../nbs/903_servers.ipynb #71865960
 keys_app = typer.Typer(no_args_is_help=True, help='API keys of the server.')

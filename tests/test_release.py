@@ -42,7 +42,7 @@ PASSED = dict(passed=True)
 
 def test_a_better_one_is_promoted_and_the_old_one_leaves_memory(release, tmp_path):
     release.start('4', tmp_path/'four', PASSED)
-    assert release.rollout.read() | dict(models=0) == dict(models=0, weights={'3': 1.}, shadows=['4', '3'])
+    assert release.rollout.read() | dict(models=0, bands=0) == dict(models=0, bands=0, weights={'3': 1.}, shadows=['4', '3'])
     assert release.advance().weight == .01
     rng = np.random.default_rng(0)
     traffic(release.engine, 't', rng.random(300) < .8, rng.random(300) < .95)

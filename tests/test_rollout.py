@@ -13,6 +13,7 @@ from mlproject.serving.inputs import Limits
 from mlproject.serving.jobs import EngineConfig
 from mlproject.serving.rollout import LINE, Fleet, place, rebalance, widths
 from mlproject.serving.service import Service
+from mlproject.serving.worker import Rollout, bands_of, bring_in_line
 
 FAR = EngineConfig(threads=2, queue=10_000, queue_ms=600_000., deadline_ms=600_000.)
 KEYS = [f'camera-{i}' for i in range(4000)]
@@ -173,3 +174,28 @@ def test_a_model_whose_golden_answer_is_another_one_here_is_not_loaded(fleet, fo
         write_json(out / 'extended.json', about | dict(golden=about['golden'] | dict(logits=[1., 2., 3., 4., 5.])))
     with pytest.raises(Problem, match='golden photo differently'): fleet.load(tmp_path / 'x')
     assert not fleet.versions()
+
+@given(st.lists(WEIGHTS, min_size=1, max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_who_reads_the_same_file_divides_the_keys_alike(steps):
+    bands = []
+    for weights in steps:
+        bands = bands_of(weights, bands)
+        assert bands_of(weights, bands) == bands == bands_of(dict(reversed(weights.items())), bands)   # whoever reads it, whenever
+        assert {v: width(bands, v) for *_, v in bands} == widths(dict(sorted(weights.items())))
+
+def test_a_restarted_worker_sends_keys_where_the_others_do(folders, tmp_path, fleet):
+    rollout, late = Rollout(tmp_path), Fleet(FAR)
+    names = dict(zip(('9', '10', '8'), map(str, folders)))
+    for weights in ({'9': 1}, {'9': .7, '10': .3}, {'9': .5, '10': .3, '8': .2}, {'9': .3, '10': .5, '8': .2}):
+        bring_in_line(fleet, rollout.write(names, weights))   # it follows every step
+    bring_in_line(late, rollout.read())                       # it sees the last one, in the order of the file
+    try: assert [l.version for l in late.versions()] != [l.version for l in fleet.versions()] and all(late.route(k).version == fleet.route(k).version for k in KEYS)
+    finally: late.close()
+
+def test_writers_at_once_lose_nothing(tmp_path):
+    rollout = Rollout(tmp_path)
+    rollout.write({str(i): f'v{i}' for i in range(3)}, {'0': 1})
+    with ThreadPoolExecutor(8) as pool: list(pool.map(lambda i: Rollout(tmp_path).write(models=None, weights={'0': .5, '1': .5}) if i % 2 else Rollout(tmp_path).write(shadows=['2']), range(60)))
+    now = rollout.read()
+    assert (now['weights'], now['shadows'], len(now['models'])) == ({'0': .5, '1': .5}, ['2'], 3)

@@ -6,9 +6,9 @@ import psutil
 import pytest
 
 from live_server import Server, alive, start, until
-from mlproject.core import Problem
+from mlproject.core import Problem, write_json
 from mlproject.serving.guarding import create_key
-from mlproject.serving.supervisor import listen
+from mlproject.serving.supervisor import begin, listen
 from mlproject.serving.worker import Rollout
 from small_model import photo, small_extended
 
@@ -226,8 +226,7 @@ def test_weights_and_versions_change_on_all_workers(two, tmp_path):
     seen = lambda: {two.predict(PHOTO)[1]['model']['version'] for _ in range(8)}
     until(lambda: seen() == {'2'})
     state.write(weights={'1': 1, '2': 0})
-    time.sleep(1)
-    assert seen() == {'1'}
+    until(lambda: seen() == {'1'})
     state.write(models={'1': state.read()['models']['1']}, weights={'1': 1})
     until(lambda: two.ask('GET', '/v1/models/2')[0] == 404)
 
@@ -252,3 +251,35 @@ def test_a_client_that_leaves_takes_its_work_along(server):
 def test_the_parent_imports_nothing_heavy():
     code = 'import sys, mlproject.serving.supervisor; print([m for m in ("numpy", "cv2", "pydantic", "fastapi", "onnxruntime", "mlflow") if m in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+
+
+def test_a_restart_goes_on_with_the_shares_of_before(model, tmp_path, capsys):
+    a, b, c = (str(small_extended(tmp_path/n, seed=i)) for i, n in enumerate('abc'))
+    path = tmp_path/'rollout.json'
+    before = Rollout(tmp_path).write({'1': a, '2': b}, {'1': .75, '2': .25}, ['2'])
+    for typed, models in ((False, {'7': c}), (True, {'1': a}), (True, {'another name': b})):
+        begin(path, models, typed)
+        assert Rollout(tmp_path).read() == before
+    assert 'goes on as before: 1 75%, 2 25%' in capsys.readouterr().err
+    begin(path, {'7': c}, True)   # somebody named another model
+    assert Rollout(tmp_path).read()['weights'] == {'7': 1} and 'gives way to 7' in capsys.readouterr().err
+    write_json(path, before | dict(models={'1': a, '2': str(tmp_path/'gone')}))
+    begin(path, {'7': c}, False)  # what cannot be loaded is no reason not to serve
+    assert Rollout(tmp_path).read()['models'] == {'7': c}
+
+
+def test_a_server_that_starts_again_splits_keys_as_before(model, tmp_path):
+    other, folder = small_extended(tmp_path/'other', seed=5), tmp_path/'server'
+    said = lambda s: [s.predict(PHOTO, x_route_key=f'key {i}')[1]['model']['version'] for i in range(20)]
+    first = start(model, folder)
+    try:
+        state = Rollout(first.folder/'state')
+        state.write(models=state.read()['models'] | {'2': str(other)}, weights={'1': .5, '2': .5})
+        until(lambda: set(said(first)) == {'1', '2'})
+        was = said(first)
+    finally: first.stop()
+    again = start(model, folder)
+    try:
+        until(lambda: set(said(again)) == {'1', '2'})
+        assert said(again) == was
+    finally: again.stop()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EVENTS', 'RELEASE', 'STAGES', 'RUNNING', 'Event', 'history', 'current', 'audited_pairs', 'Health', 'HealthPolicy',
-           'ill', 'Release', 'start', 'move', 'pause', 'promote', 'rollback', 'advance', 'verdict']
+           'ill', 'Release', 'start', 'move', 'pause', 'promote', 'rollback', 'advance', 'verdict', 'began']
 
 # %% ../../nbs/operations/820_release.ipynb #7560e770
 import json, time
@@ -185,11 +185,10 @@ Release._running, Release.start, Release.move, Release.pause, Release.promote, R
 def advance(self: Release, candidate_health: Health = Health(), champion_health: Health = Health(), step_s: float = 0., now: float | None = None) -> Event | None:
     "The next event, if the evidence calls for one."
     e = self._running()
-    began = next(h.at for h in reversed(history(self.engine, self.model)) if h.stage == 'shadow')
     if why := ill(candidate_health, champion_health, self.health):
         return self.rollback('health', why, dict(candidate=asdict(candidate_health), champion=asdict(champion_health)))
     if e.stage == 'paused': return None
-    verdict = self.verdict(began)
+    verdict = self.verdict()
     evidence = verdict.as_dict()
     if verdict.action == 'roll_back': return self.rollback('test', verdict.reason, evidence)
     if verdict.action == 'promote': return self.promote('test', verdict.reason, evidence)
@@ -197,9 +196,14 @@ def advance(self: Release, candidate_health: Health = Health(), champion_health:
     if further and (self.clock() if now is None else now) - e.at >= step_s: return self.move(further[0], 'schedule', f'next step; {verdict.reason}', evidence)
     return None
 
-def verdict(self: Release, since: float = 0) -> Verdict:
-    "What the audited pairs say so far."
+def verdict(self: Release, since: float | None = None) -> Verdict:   # s since 1970; default: when this release started
+    "What the audited pairs say so far. Pairs from before the release do not count: the candidate was judged anew."
     e = self._running()
+    since = self.began() if since is None else since
     return judge(count_pairs(*audited_pairs(self.engine, e.champion, e.candidate, since)), self.policy)
 
-Release.advance, Release.verdict = advance, verdict
+def began(self: Release) -> float:
+    "When the last release started."
+    return next(h.at for h in reversed(history(self.engine, self.model)) if h.stage == 'shadow')
+
+Release.advance, Release.verdict, Release.began = advance, verdict, began
