@@ -102,7 +102,8 @@ def test_the_same_seed_tells_the_same_story_and_leaves_a_report(drilled, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize('how, status', [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_an_interrupted_drill_leaves_no_server_behind(tmp_path, how, status):
-    drill = subprocess.Popen(_cli('--out', str(tmp_path/'drill')), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    drill = subprocess.Popen(_cli('--out', str(tmp_path/'drill')), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))   # a shell's background jobs ignore Ctrl-C
     try:
         until(lambda: drill.poll() is not None or (p := tmp_path/'drill'/'timeline.jsonl').exists() and '"window"' in p.read_text(), 300)
         assert drill.poll() is None
