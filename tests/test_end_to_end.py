@@ -106,7 +106,7 @@ def test_predict_answers_photos_and_folders_as_a_table_and_as_json(built):
 def test_what_is_typed_wrong_is_one_line(tmp_path):
     for words, said in [(('run', '--data', tmp_path/'nothing', '--out', tmp_path/'o'), 'nothing does not exist'),
                         (('run', '--epochs', 'many', '--out', tmp_path/'o'), 'parameter epochs must be'),
-                        (('predict', '--model', tmp_path, 'x.jpg'), 'not complete')]:
+                        (('predict', '--model', tmp_path, 'x.jpg'), 'not an extended model')]:
         done = cli(*words)
         lines = [l for l in done.stderr.splitlines() if l.startswith('mlproject:')]
         assert done.returncode == 2 and len(lines) == 1 and said in lines[0] and 'Traceback' not in done.stderr, done.stderr
