@@ -40,7 +40,8 @@ def card(model: str = typer.Option(None, '--model', '-m', metavar='FOLDER|models
         return
     made, url = read_card(folder), load_serving(database=database).database
     if url:
-        from mlproject.operations.chronicle import chronicle, existing
+        from mlproject.operations.chronicle import chronicle
+        from mlproject.serving.state import existing
         try: made = chronicle(existing(url), made, load_settings().registry_name)
         except Problem:
             if database: raise   # typed just now

@@ -249,7 +249,8 @@ def told(card: dict) -> dict:
     "The card with what the serving database knows of the versions before."
     from mlproject.core import Problem
     from mlproject.export.cards import with_history
-    from mlproject.operations.chronicle import chronicle, existing
+    from mlproject.operations.chronicle import chronicle
+    from mlproject.serving.state import existing
     from mlproject.settings import load_serving
     try: return chronicle(existing(load_serving().database), card)
     except Problem: return with_history(card, history=dict(unread=True)) # a database that is away is no reason to lose a training

@@ -56,8 +56,7 @@ def registered(version: str | None, settings): # Version or None
 
 def opened(serving, *components): # an engine with their tables
     "The database of the settings. `Problem` when none is named, or when there is none."
-    from mlproject.operations.chronicle import existing
-    from mlproject.serving.state import prepare
+    from mlproject.serving.state import existing, prepare
     prepare(engine := existing(serving.database), *components)
     return engine
 

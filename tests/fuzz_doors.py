@@ -3,7 +3,7 @@
 Three ways, in turns: what the OpenAPI document allows and a little more (schemathesis), requests of the Open Inference Protocol put
 together from odd pieces, over REST and over gRPC. A status that is not documented, a 5xx that is not 503 or 504, an error that is no problem
 document, a worker that dies or grows: each ends the run, with the smallest request that shows it."""
-import argparse, itertools, json, random, re, sys, tempfile, time
+import itertools, json, re, sys, tempfile, time
 from pathlib import Path
 
 import httpx
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings, strategies as 
 
 sys.path.insert(0, str(Path(__file__).parent))
 from colours import Process, pack_colours, photo
-from fuzz_inputs import MUTATION, VALUE, mutated
+from fuzz_inputs import MUTATION, VALUE, command, mutated
 from live_server import alive, until
 from mlproject.serving.protocol import OUTPUTS, join_bytes
 from mlproject.serving.rpc import CALLS, SERVICE, STATUS, message
@@ -128,12 +128,4 @@ def fuzz(seconds: float, start: int = 0, examples: int = 25) -> dict[str, int]:
         finally: assert server.stop() == 0, 'the server did not end in order'
     return found
 
-if __name__ == '__main__':
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument('--seconds', type=float, default=180)
-    options.add_argument('--seed', type=int, default=None, help='the same seed tries the same things')
-    chosen = options.parse_args()
-    first = random.SystemRandom().randrange(10**6) if chosen.seed is None else chosen.seed
-    print(f'seed {first}', flush=True)
-    outcomes = fuzz(chosen.seconds, first)
-    print(f'{sum(outcomes.values()):,} requests:', ', '.join(f'{k} {n:,}' for k, n in sorted(outcomes.items())))
+if __name__ == '__main__': command(fuzz, __doc__, 'requests')

@@ -110,12 +110,15 @@ def fuzz(seconds: float, start: int = 0, examples: int = 100) -> dict[str, int]:
         for p in properties: seed(i)(p)()
         if time.monotonic() > until: return found
 
-if __name__ == '__main__':
-    options = argparse.ArgumentParser(description=__doc__)
+def command(fuzz, about: str, what: str) -> None:
+    "The command line of a fuzzer: `fuzz(seconds, first seed)` gives how often each outcome was seen."
+    options = argparse.ArgumentParser(description=about)
     options.add_argument('--seconds', type=float, default=180)
     options.add_argument('--seed', type=int, default=None, help='the same seed tries the same things')
     chosen = options.parse_args()
     first = random.SystemRandom().randrange(10**6) if chosen.seed is None else chosen.seed
     print(f'seed {first}', flush=True)
     outcomes = fuzz(chosen.seconds, first)
-    print(f'{sum(outcomes.values()):,} inputs:', ', '.join(f'{k} {n:,}' for k, n in sorted(outcomes.items())))
+    print(f'{sum(outcomes.values()):,} {what}:', ', '.join(f'{k} {n:,}' for k, n in sorted(outcomes.items())))
+
+if __name__ == '__main__': command(fuzz, __doc__, 'inputs')

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from ..core import Problem, cpus, say, write_json
+from ..core import Problem, cpus, read_json, say, write_json
 from ..settings import Serving
 
 # %% ../../nbs/serving/655_supervisor.ipynb #12c1a3c5
@@ -37,15 +37,13 @@ def listen(host: str, port: int, backlog: int = 512) -> socket.socket:
 # %% ../../nbs/serving/655_supervisor.ipynb #2aeb53fd
 def begin(path: Path, models: dict[str, str], typed: bool) -> None:   # rollout.json; version -> folder; whether somebody named the model
     "Go on with the versions and shares of before, unless another model was named: a restart ends no release."
-    before = (json.loads(path.read_text()) if path.exists() else {}) or {}
-    there, shares = before.get('models') or {}, {v: w for v, w in (before.get('weights') or {}).items() if w}
-    whole = shares and all((Path(folder) / 'extended.json').exists() for folder in there.values())
-    if whole and (not typed or set(models.values()) <= set(there.values())):
-        if set(there.values()) != set(models.values()):
-            say(f'goes on as before: {", ".join(f"{v} {w / sum(shares.values()):.0%}" for v, w in shares.items())} (to begin anew, remove {path})')
-        return
-    if shares and set(there.values()) != set(models.values()): say(f'version {", ".join(shares)} of {path} gives way to {", ".join(models)}; its release, if one is running, is to be rolled back')
-    write_json(path, dict(models=models, weights={next(iter(models)): 1}))
+    before = read_json(path) if path.exists() else {}
+    there, shares = before.get('models', {}), {v: w for v, w in before.get('weights', {}).items() if w}
+    whole, other = shares and all((Path(folder) / 'extended.json').exists() for folder in there.values()), set(there.values()) != set(models.values())
+    goes_on = whole and (not typed or set(models.values()) <= set(there.values()))
+    if shares and other: say(f'goes on as before: {", ".join(f"{v} {w / sum(shares.values()):.0%}" for v, w in shares.items())} (to begin anew, remove {path})' if goes_on else
+                             f'version {", ".join(shares)} of {path} gives way to {", ".join(models)}; its release, if one is running, is to be rolled back')
+    if not goes_on: write_json(path, dict(models=models, weights={next(iter(models)): 1}))
 
 @dataclass
 class Hand:
