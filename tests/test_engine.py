@@ -319,7 +319,7 @@ def test_idle_costs_nothing(model, start):
     time.sleep(.1)
     before = time.process_time()
     time.sleep(.5)
-    assert time.process_time() - before < .05
+    assert time.process_time() - before < .25   # one thread that spins takes .5
 
 @pytest.mark.parametrize('name, value', [('batch', 0), ('batch', 2.5), ('threads', -1), ('queue', True), ('queue_ms', float('nan')),
                                          ('deadline_ms', 0), ('queue_ms', '5')])

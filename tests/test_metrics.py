@@ -86,13 +86,13 @@ def test_groups_are_drawn_whole(groups, seed):
     assert 1 <= effective_n(groups) <= len(groups)
 
 
-def test_a_thousand_resamples_of_a_thousand_photos_and_a_hundred_species_take_under_five_seconds():
+def test_a_thousand_resamples_of_a_thousand_photos_and_a_hundred_species_take_seconds():
     import time
     rng = np.random.default_rng(0)
     logits, y, groups = rng.normal(size=(1000, 100)), rng.integers(0, 100, 1000), np.arange(1000) // 3
     start = time.process_time()
     evaluate(logits, y, [str(i) for i in range(100)], groups=groups)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 60    # about 2: resamples are counted together; one by one they take minutes
 
 
 def test_an_interval_does_not_depend_on_how_many_resamples_fit_into_memory():
