@@ -10,7 +10,8 @@ os.environ.setdefault('MLPROJECT_PRIVACY_KEY', 'a key for the tests, no secret')
 
 from mlproject.core import MANIFEST, Problem, digest_file, walk, write_shards
 from mlproject.data.curation import curate
-from mlproject.data.passes import CurationConfig, check_ids, config_of, doubled_ids
+from mlproject.data.between import doubled_ids
+from mlproject.data.passes import CurationConfig, check_ids, config_of
 from mlproject.data.planning import count_rows, plan
 from mlproject.data.records import records_table
 from mlproject.data.shards import NOTES
