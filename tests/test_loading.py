@@ -251,6 +251,7 @@ def test_photos_named_by_a_stranger_do_not_lead_into_this_network(tmp_path, web)
     source = load_sources(tmp_path / 't.csv', tmp_path / 'c', config=LoadConfig(remote=RemoteConfig(tries=1)))
     assert ledger(source)[0][0] == 'private_url' and not asked
     assert found(load_sources(tmp_path / 't.csv', tmp_path / 'd', config=QUICK)) and asked
+    with pytest.raises(Problem, match='no label in 1 records .*rejected: 1 private_url'): load_source(tmp_path / 't.csv', tmp_path / 'e')
 
 
 def test_a_password_is_in_no_ledger(tmp_path):
