@@ -178,5 +178,5 @@ def test_a_million_texts_and_photos_in_ten_shards_cost_little():
     table = pa.table({'occurrenceID': [str(i) for i in range(n)], 'type': ['Text'] * n, 'occurrenceRemarks': ['A document about something. ' * 30] * n})
     start = time.process_time()
     for _ in range(10): align(table)
-    assert (time.process_time() - start) / 1e6 < 5e-6
+    assert time.process_time() - start < 30  # about 1 on an idle core; a look at each text in Python would take minutes
     assert AlignmentConfig().tolerance == 300
