@@ -1,5 +1,5 @@
 "Step 7: what arrived separately comes together, measured against the survey's truth and a harder set."
-import csv, json
+import csv, json, re, time
 
 import numpy as np
 import pyarrow as pa
@@ -172,11 +172,13 @@ def test_a_clock_is_not_believed_on_weak_evidence():
 
 
 @pytest.mark.slow
-def test_a_million_texts_and_photos_in_ten_shards_cost_little():
-    import time
+def test_texts_that_cannot_belong_to_a_photo_cost_little():
     n = 100_000
     table = pa.table({'occurrenceID': [str(i) for i in range(n)], 'type': ['Text'] * n, 'occurrenceRemarks': ['A document about something. ' * 30] * n})
-    start = time.process_time()
-    for _ in range(10): align(table)
-    assert (time.process_time() - start) / 1e6 < 5e-6
+    def cost(f):
+        start = time.process_time()
+        f()
+        return time.process_time() - start
+    looked = cost(lambda: [re.search(r'\w+\.jpg', t) for t in table['occurrenceRemarks'].to_pylist()])  # as Python would have to
+    assert cost(lambda: align(table)) < looked / 5   # a fortieth on an idle core
     assert AlignmentConfig().tolerance == 300

@@ -18,7 +18,7 @@ from mlproject.console.reports import SANDBOX, run_of
 from mlproject.console.session import COOKIE, LIFE_S, Door, shared_secret
 from mlproject.console.watching import pieces
 from mlproject.core import Problem, write_json
-from mlproject.data.dataplots import read_build
+from mlproject.data.findings import read_build
 from mlproject.monitoring.watching import LOOKS
 from mlproject.operations.feedback import enqueue, review
 from mlproject.operations.release import EVENTS, history

@@ -2,6 +2,7 @@
 import json, os, random, signal, subprocess, sys, time
 from pathlib import Path
 
+import brake
 import pyarrow as pa
 import pytest
 from hypothesis import given, strategies as st
@@ -10,7 +11,8 @@ os.environ.setdefault('MLPROJECT_PRIVACY_KEY', 'a key for the tests, no secret')
 
 from mlproject.core import MANIFEST, Problem, digest_file, walk, write_shards
 from mlproject.data.curation import curate
-from mlproject.data.passes import CurationConfig, check_ids, config_of, doubled_ids
+from mlproject.data.between import doubled_ids
+from mlproject.data.passes import CurationConfig, check_ids, config_of
 from mlproject.data.planning import count_rows, plan
 from mlproject.data.records import records_table
 from mlproject.data.shards import NOTES
@@ -162,15 +164,17 @@ def test_a_plan_counts_and_leaves_nothing_behind(sources, tmp_path):
 
 RUN = '''
 import sys
+import brake
 from mlproject.data.curation import curate
 from mlproject.data.passes import CurationConfig
 from mlproject.data.units import LoadConfig
+brake.put_on()
 if __name__ == '__main__': curate(sys.argv[2:], sys.argv[1], CurationConfig(persons=False), workers=2, keep_intermediates=False, loading=LoadConfig(rows=100), ray={ray})
 '''
 
-def start(tmp_path, out, sources, ray=False):
+def start(tmp_path, out, sources, ray=False, more={}):
     (tmp_path/'run.py').write_text(RUN.format(ray=ray))
-    env = os.environ | dict(PYTHONPATH=str(Path(__file__).parent.parent))
+    env = os.environ | dict(PYTHONPATH=os.pathsep.join(str(p) for p in Path(__file__).parents[:2])) | more
     return subprocess.Popen([sys.executable, str(tmp_path/'run.py'), str(out), *sources], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 @pytest.mark.slow
@@ -180,11 +184,8 @@ def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(sources, tmp_path
     rng, kills = random.Random(1), 0
     progress = lambda: sum(1 for _ in (tmp_path/'killed').rglob('*') if True) if (tmp_path/'killed').exists() else 0
     while kills < 8:
-        p, until = start(tmp_path, tmp_path/'killed', sources), progress() + rng.randint(1, 25)
-        while progress() < until and p.poll() is None: time.sleep(.005)
-        time.sleep(rng.uniform(0, .3))
-        p.send_signal(signal.SIGKILL)
-        if p.wait() == 0: break
+        until = progress() + rng.randint(1, 25)
+        if not brake.kill_in_the_middle(lambda env: start(tmp_path, tmp_path/'killed', sources, more=env), tmp_path/'killed', progress, until, 3, rng.uniform(0, .3)): break
         kills += 1
     p = start(tmp_path, tmp_path/'killed', sources)
     assert kills >= 3 and p.wait() == 0, p.stderr.read()

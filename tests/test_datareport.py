@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 from mlproject.core import Problem
 from mlproject.data.datacard import ALWAYS, card, card_facts, write_card
-from mlproject.data.dataplots import funnel, masked, page_table, read_build, rejects, word_diff
+from mlproject.data.findings import funnel, masked, page_table, read_build, rejects, word_diff
 
 words = st.lists(st.text(st.characters(categories=('L', 'N', 'P', 'S')), min_size=1, max_size=6), max_size=12).map(' '.join)
 

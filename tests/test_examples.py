@@ -130,9 +130,9 @@ def test_a_wrong_threshold_is_named(wrong):
 
 def test_planted_faults_of_the_survey_are_found_and_nothing_else(tmp_path):
     import pyarrow.parquet as pq
-    from mlproject.data.sources import load_source
+    from mlproject.data.loading import load_source
     survey = make_survey(tmp_path / 'survey', species=10, photos=20, seed=3)
-    records, _, root = load_source(survey / 'occurrences.csv')
+    records, _, root = load_source(survey / 'occurrences.csv', tmp_path / 'cache')
     outcome, looks = curate_photos(records, root)
     planted: dict = {}
     copies = {}

@@ -21,7 +21,7 @@ from mlproject.data.tables import read_delimited, read_jsonl
 
 settings.register_profile('patient', deadline=None, derandomize=True, max_examples=40)
 settings.load_profile('patient')
-QUICK = LoadConfig(remote=RemoteConfig(timeout=2, tries=2, backoff=.01, private=True))
+QUICK = LoadConfig(remote=RemoteConfig(timeout=30, tries=2, backoff=.01, private=True))
 
 
 def photo(path: Path, hue='tan') -> Path:
@@ -47,8 +47,8 @@ def web(tmp_path):
         def log_message(self, *_): pass
         def do_GET(self):
             asked.append(self.path)
-            if self.path == '/hangs.csv': time.sleep(3)
-            super().do_GET()
+            if self.path == '/hangs.csv': self.rfile.read(1)  # until the client has gone
+            else: super().do_GET()
 
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -251,6 +251,7 @@ def test_photos_named_by_a_stranger_do_not_lead_into_this_network(tmp_path, web)
     source = load_sources(tmp_path / 't.csv', tmp_path / 'c', config=LoadConfig(remote=RemoteConfig(tries=1)))
     assert ledger(source)[0][0] == 'private_url' and not asked
     assert found(load_sources(tmp_path / 't.csv', tmp_path / 'd', config=QUICK)) and asked
+    with pytest.raises(Problem, match='no label in 1 records .*rejected: 1 private_url'): load_source(tmp_path / 't.csv', tmp_path / 'e')
 
 
 def test_a_password_is_in_no_ledger(tmp_path):

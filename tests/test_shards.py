@@ -3,6 +3,7 @@ import os, signal, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
 
+import brake
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -136,8 +137,10 @@ def test_unknown_steps_are_one_line():
 RUN = '''
 import sys
 from pathlib import Path
+import brake
 from toy_steps import SieveConfig
 from mlproject.data.shards import Link, Stage, run_stage
+brake.put_on()
 if __name__ == '__main__':
     out, workers = Path(sys.argv[1]), int(sys.argv[2])
     chain = (Link('sieve', 'toy_steps.sieve', SieveConfig(pause=.05)), Link('shout', 'toy_steps.shout'))
@@ -147,9 +150,9 @@ if __name__ == '__main__':
     run_stage(second, workers=workers, keep_source=False)
 '''
 
-def start(tmp_path, out, workers=2):
+def start(tmp_path, out, workers=2, more={}):
     (tmp_path/'run.py').write_text(RUN)
-    env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(HERE), str(HERE.parent)]))
+    env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(HERE), str(HERE.parent)])) | more
     return subprocess.Popen([sys.executable, str(tmp_path/'run.py'), str(out), str(workers)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's background jobs ignore Ctrl-C
 
@@ -158,15 +161,11 @@ def test_a_run_killed_at_any_moment_goes_on_and_ends_with_the_same_bytes(tmp_pat
     import random
     for out in ('whole', 'killed'): write_shards(tmp_path/out/'raw', table(800), kind='records', rows_per_shard=20)
     assert start(tmp_path, tmp_path/'whole').wait() == 0
-    rng, kills, done = random.Random(0), 0, lambda: len(list((tmp_path/'killed').glob(f'*/{NOTES}/*')))
-    while kills < 6:  # each one somewhere in the work: a random moment after a random number of shards
-        p, until = start(tmp_path, tmp_path/'killed'), done() + rng.randint(1, 20)
-        while done() < until and p.poll() is None: time.sleep(.005)
-        time.sleep(rng.uniform(0, .06))
-        p.send_signal(signal.SIGKILL)
-        if p.wait() == 0: break
-        kills += 1
-    assert kills >= 3 and start(tmp_path, tmp_path/'killed').wait() == 0
+    rng, kills, done = random.Random(0), 0, lambda: brake.notes(tmp_path/'killed')
+    for _ in range(6):  # each one somewhere in the work: a random moment after a random number of shards
+        more = rng.randint(1, 8)
+        kills += brake.kill_in_the_middle(lambda env: start(tmp_path, tmp_path/'killed', more=env), tmp_path/'killed', done, done() + more, more + 3, rng.uniform(0, .06))
+    assert kills == 6 and start(tmp_path, tmp_path/'killed').wait() == 0
     for out in ('first', 'second'): assert files(tmp_path/'whole'/out) == files(tmp_path/'killed'/out)
 
 @pytest.mark.slow
@@ -174,13 +173,14 @@ def test_processes_do_not_outlive_a_killed_parent_and_ctrl_c_leaves_no_traceback
     import psutil
     write_shards(tmp_path/'out'/'raw', table(4000), kind='records', rows_per_shard=10)
     for sign in (signal.SIGKILL, signal.SIGINT):
-        p = start(tmp_path, tmp_path/'out')
-        deadline = time.time() + 60
-        while len(children := psutil.Process(p.pid).children(recursive=True)) < 3 and time.time() < deadline: time.sleep(.05)
-        time.sleep(1)
+        brake.standing(tmp_path/'out').unlink(missing_ok=True)
+        p = start(tmp_path, tmp_path/'out', more=dict(MLPROJECT_BRAKE=f"{tmp_path/'out'}:{brake.notes(tmp_path/'out') + 20}"))
+        while not brake.standing(tmp_path/'out').exists() and p.poll() is None: time.sleep(.02)
+        children = psutil.Process(p.pid).children(recursive=True)
+        assert len(children) >= 2
         p.send_signal(sign)
-        told = p.communicate(timeout=60)[1]
-        gone, alive = psutil.wait_procs(children, timeout=30)
+        told = p.communicate(timeout=300)[1]
+        gone, alive = psutil.wait_procs(children, timeout=300)
         assert not alive
         if sign == signal.SIGINT: assert told.count('Traceback') == 1 and told.strip().endswith('KeyboardInterrupt')
 
@@ -201,7 +201,7 @@ try: run_stage(replace(stage, out=stage.out.parent/'bad', chain=(Link('sieve', '
 except Problem as e: print(e)
 '''
     env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(HERE), str(HERE.parent)]))
-    done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True, timeout=170)
+    done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "KeyError: 'poisoned' in step 'sieve' on shard part-00002" in done.stdout
     assert read_manifest(stage.out.parent/'ray') == one and files(stage.out) == files(stage.out.parent/'ray')

@@ -1,5 +1,5 @@
 """Hostile folders and tables: what can be loaded is loaded, the rest is in the ledger, errors are one line."""
-import json, os
+import json, os, re, tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,10 +7,17 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from mlproject.core import Problem
-from mlproject.data.sources import load_source
+from mlproject.data import loading
 from mlproject.data.tables import decode, read_delimited, read_jsonl
 
 SHARED = Path(os.environ.get('MLPROJECT_SHARED_DATA') or Path(__file__).parent.parent.parent / 'shared' / 'data')
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path_factory, monkeypatch): monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path_factory.mktemp('caches')))
+
+
+def load_source(data, **columns): return loading.load_source(data, tempfile.mkdtemp(), **columns)
 
 
 def photos(root: Path, *names: str) -> Path:
@@ -25,12 +32,17 @@ def table(root: Path, text: str | bytes, name: str = 't.csv') -> Path:
     return root / name
 
 
+def named(source) -> list[str | None]:
+    "Photos as a table `t` names them: those of a table lie in a folder of its name."
+    return [m and m.removeprefix('t/') for m in source.records['associatedMedia'].to_pylist()]
+
+
 def labels(source) -> dict[str, str]:
-    return dict(zip(source.records['associatedMedia'].to_pylist(), source.records['scientificName'].to_pylist()))
+    return dict(zip(named(source), source.records['scientificName'].to_pylist()))
 
 
 def splits(source) -> dict[str, str]:
-    return dict(zip(source.records['associatedMedia'].to_pylist(), source.records['givenSplit'].to_pylist()))
+    return dict(zip(named(source), source.records['givenSplit'].to_pylist()))
 
 
 @pytest.mark.parametrize('layout', ['{split}/{label}', '{label}/{split}', 'archive/{split}/{label}', '{split}/{split}/{label}',
@@ -81,13 +93,14 @@ def test_the_id_of_a_photo_does_not_depend_on_the_other_photos(tmp_path):
     (lambda d: photos(d, 'a.jpg'), 'needed: one subfolder a species'),
     (lambda d: photos(d, 'x/a.doc'), 'no photo in .*a.doc'),
     (lambda d: photos(d, 'x/occurrences.csv'), 'it holds tables.*x/occurrences.csv'),
-    (lambda d: photos(d, 'x.zip') / 'x.zip', 'is not a table'),
-    (lambda d: table(d, ''), 'holds no table'),
-    (lambda d: table(d, 'file,label\n'), 'no usable row'),
-    (lambda d: table(d, 'item,price\nfish,3\n'), 'no label column .columns found: item, price.'),
-    (lambda d: table(d, 'species,price\nfish,3\n'), 'no photo column .columns found: species, price.'),
+    (lambda d: photos(d, 'x.zip') / 'x.zip', '1 unreadable'),
+    (lambda d: photos(d, 'x.docx') / 'x.docx', 'is not known by its ending .allowed: .csv'),
+    (lambda d: table(d, ''), 'no usable record .* they are empty'),
+    (lambda d: table(d, 'file,label\n'), 'no usable record'),
+    (lambda d: table(d, 'item,price\nfish,3\n'), 'no label, photo or text column .columns found: item, price.'),
+    (lambda d: table(d, 'species,price\nfish,3\n'), 'no photo .*columns found: species, price.*photo_column'),
+    (lambda d: table(d, 'text,price\na fish,3\n'), 'no label .*columns found: text, price.*label_column'),
     (lambda d: table(d, 'file,label\na.jpg,lynx\n'), 'none of the photos .* a.jpg'),
-    (lambda d: table(d, 'file,label\nhttps://x.org/a.jpg,lynx\n'), '1 remote_photo'),
     (lambda d: table(d, b'\x00\x01\x02', 'x.parquet'), 'as Parquet'),
 ])
 def test_what_cannot_be_loaded_is_one_line(tmp_path, make, told):
@@ -110,16 +123,30 @@ HOSTILE = ('\ufefffile;species;note\r\n'
            'd.jpg;Lutra lutra\r\n'
            'e.jpg;Lutra lutra;too;many\r\n'
            'f.jpg; Lutra   lutra ;;;\r\n'
-           'g.jpg;;nobody knows\r\n'
-           ';Lutra lutra;no photo\r\n'
+           'g.jpg;;\r\n'
+           ';Lutra lutra;\r\n'
            'b.jpg;Lynx lynx;"two\r\nlines"\r\n').encode() + 'h.jpg;Löwe;latin\r\n'.encode('latin-1')
 
 
 def test_one_bad_line_costs_one_line(tmp_path):
     source = load_source(table(photos(tmp_path, 'a.jpg'), HOSTILE))
     assert labels(source) == {'a.jpg': 'Lynx lynx', 'b.jpg': 'Lynx lynx', 'f.jpg': 'Lutra lutra', 'h.jpg': 'Löwe'}
-    told = {(int(d.split(':')[0][5:]), r) for d, r in zip(source.rejects['detail'].to_pylist(), source.rejects['rule'].to_pylist())}
-    assert told == {(3, 'unclosed_quote'), (7, 'nul_byte'), (8, 'ragged_row'), (9, 'ragged_row'), (11, 'no_label'), (12, 'no_photo'), (13, 'duplicate_row')}
+    told = {(int(line[1]) if (line := re.search(r'line (\d+)', d)) else None, r) for d, r in zip(source.rejects['detail'].to_pylist(), source.rejects['rule'].to_pylist())}
+    assert told == {(3, 'unclosed_quote'), (7, 'nul_byte'), (8, 'ragged_row'), (9, 'ragged_row'), (11, 'no_label'), (12, 'no_photo'), (None, 'duplicate_row')}
+
+
+def test_a_row_with_a_note_goes_on_without_label_or_photo(tmp_path):
+    source = load_source(table(photos(tmp_path, 'a.jpg'), 'file,species,note\na.jpg,Lynx lynx,x\na.jpg,,who is this?\n,Lutra lutra,tracks\n,,rain\n'))
+    rows = zip(named(source), *(source.records[c].to_pylist() for c in ('scientificName', 'occurrenceRemarks', 'type')))
+    assert [*rows] == [('a.jpg', 'Lynx lynx', 'x', 'StillImage'), ('a.jpg', None, 'who is this?', 'StillImage'), (None, 'Lutra lutra', 'tracks', 'Text'), (None, None, 'rain', 'Text')]
+
+
+def test_run_and_curate_read_a_table_alike(tmp_path):
+    path = table(photos(tmp_path, 'a.jpg', 'b.jpg'), 'file;species;lat;subset;note\na.jpg | b.jpg;Lynx lynx;46.5;train;\nb.jpg; Lutra  lutra;x;valid;seen\n;;;;two adults\nc.jpg;;;;\n')
+    run = load_source(path)
+    parts = [p for p in loading.iter_sources(path, tmp_path / 'cache')]
+    assert run.records.equals(pa.concat_tables(p.records for p in parts).combine_chunks())
+    assert run.rejects.equals(pa.concat_tables(p.rejects for p in parts).combine_chunks())
 
 
 def test_a_forgotten_quote_does_not_reach_into_the_next_line():
@@ -146,15 +173,16 @@ def test_photos_of_one_occurrence_get_ids_of_their_own_and_stay_together(tmp_pat
     assert len({r['occurrenceID'] for r in records}) == 4 and [r['eventID'] for r in records] == ['A', 'A', 'A', None]
 
 
-@pytest.mark.parametrize('where, named', [('photos/a.jpg', 'a.jpg'), ('images/lynx/a.jpg', 'lynx\\a.jpg'), ('a.jpg', 'file://{root}/a.jpg')])
-def test_photos_are_found_from_where_paths_count(tmp_path, where, named):
-    source = load_source(table(photos(tmp_path, where), f'file,label\n{named.format(root=tmp_path)},lynx\n'))
+@pytest.mark.parametrize('where, written', [('photos/a.jpg', 'a.jpg'), ('images/lynx/a.jpg', 'lynx\\a.jpg'), ('a.jpg', 'file://{root}/a.jpg')])
+def test_photos_are_found_from_where_paths_count(tmp_path, where, written):
+    source = load_source(table(photos(tmp_path, where), f'file,label\n{written.format(root=tmp_path)},lynx\n'))
     assert (source.photo_root / source.records['associatedMedia'][0].as_py()).is_file()
 
 
-def test_rejects_hold_the_whole_record(tmp_path):
-    source = load_source(table(photos(tmp_path, 'a.jpg'), 'file,label,note\na.jpg,lynx,x\nb.jpg,,dusk\n'))
-    assert json.loads(source.rejects['record'][0].as_py()) == {'file': 't.csv', 'label': '', 'line': 3, 'note': 'dusk'}
+def test_rejects_hold_what_was_read_of_the_row(tmp_path):
+    source = load_source(table(photos(tmp_path, 'a.jpg'), 'file,label,camera,tag\na.jpg,lynx,7,x\nb.jpg,,7,x\n'))
+    assert json.loads(source.rejects['record'][0].as_py()) == {'file': 'b.jpg', 'label': '', 'camera': '7'}
+    assert 't.csv line 3' in source.rejects['detail'][0].as_py()
 
 
 @hypothesis_settings(max_examples=150, deadline=None)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from mlproject import tasks
-from mlproject.data.dataplots import read_build
+from mlproject.data.findings import read_build
 from mlproject.data.exif import strip_photos
 from mlproject.data.records import records_table
 from mlproject.metrics import wilson

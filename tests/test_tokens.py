@@ -181,18 +181,26 @@ def test_parts_made_by_two_processes_are_those_of_one(tmp_path):
     assert content(tmp_path / 'one') == content(tmp_path / 'two')
 
 
-def whole(folder): pack((rows(corpus(200, i), i * 1000) for i in range(8)), folder, BPE)
+def whole(folder, stop=None):
+    "Pack eight shards; `stop`: say so and stand still before that one."
+    def shards():
+        for i in range(8):
+            if i == stop:
+                print('now', flush=True)
+                signal.pause()
+            yield rows(corpus(200, i), i * 1000)
+    pack(shards(), folder, BPE)
 
 
 @pytest.mark.slow
 def test_a_kill_between_parts_loses_at_most_one(tmp_path):
-    script = 'import sys; sys.path[:0] = [sys.argv[1]]; import test_tokens as t; t.whole(sys.argv[2])'
-    p = subprocess.Popen([sys.executable, '-c', script, str(ROOT / 'tests'), str(tmp_path / 'killed')], env=environment(ROOT))
-    start = time.time()
-    while not (tmp_path / 'killed' / 'part-00002.json').exists() and time.time() - start < 60: time.sleep(.0005)
-    os.kill(p.pid, signal.SIGKILL)
-    p.wait()
+    script = 'import sys; sys.path[:0] = [sys.argv[1]]; import test_tokens as t; t.whole(sys.argv[2], 3)'
+    p = subprocess.Popen([sys.executable, '-c', script, str(ROOT / 'tests'), str(tmp_path / 'killed')], env=environment(ROOT), stdout=subprocess.PIPE)
+    assert b'now' in p.stdout.read(3)
+    p.kill()
+    p.communicate()
     kept = {n: e.stat().st_mtime_ns for n, e in walk(tmp_path / 'killed') if n.startswith('part-')}
+    assert {n.split('.')[0] for n in kept} == {f'part-0000{i}' for i in range(3)}
     whole(tmp_path / 'killed')
     whole(tmp_path / 'good')
     assert content(tmp_path / 'killed') == content(tmp_path / 'good') and not list((tmp_path / 'killed').glob('.*tmp'))

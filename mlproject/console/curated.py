@@ -43,7 +43,7 @@ def small(root: Path, name: str | None, to: Path) -> str | None:   # file name b
 WORDS = {'del': 'gone', 'ins': 'new'}
 REPLACED = re.compile(r'(<[A-Z][A-Z_]+(?:-[a-z]+)?>)')
 
-def marked(shown: str) -> list[list[str]]:   # of `dataplots.word_diff`; [kind, text]
+def marked(shown: str) -> list[list[str]]:   # of `findings.word_diff`; [kind, text]
     "The words of two notes: those that both have, 'gone', 'new'."
     out = []
     for i, part in enumerate(re.split(r'<(del|ins)>(.*?)</(?:del|ins)>', shown, flags=re.S)):
@@ -59,7 +59,7 @@ def replaced(note: str) -> list[list[str]]:
 def told(folder: str, to: str, each: int = 8) -> None:
     "Write what the page shows of a run: small pictures, and last the manifest, whose existence means that the rest is there."
     for part in PARTS: read_manifest(Path(folder) / part)      # before half a second of imports
-    from mlproject.data import dataplots as d
+    from mlproject.data import findings as d
     to = Path(to)
     build = d.read_build(folder)
     raw, kept = (lambda name: small(build.raw.photo_root, name, to)), (lambda name: small(build.curated.photo_root, name, to))

@@ -34,6 +34,7 @@ def make_plan(
     keep: list[str] | None = None,  # further columns for dynamicProperties; all of them for 'Event' when None
 ) -> Plan:
     "Match a table's columns with the terms; `Problem` when the user names one that is not there, or none is understood."
+    for given, what in ((text, 'text'), (label, 'label'), (photo, 'photo')): find_column(columns, (), given, what)  # is it there at all?
     terms = dict(occurrenceRemarks=find_column(columns, TEXT_NAMES, text, 'text'))
     rest = [c for c in columns if c != terms['occurrenceRemarks'] or c in (label, photo)]
     terms['scientificName'] = find_column(rest, LABEL_NAMES, label, 'label')

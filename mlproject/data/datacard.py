@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..core import write_atomic
-from .dataplots import Build, funnel, pii_counts, read_build, times, token_set
+from .findings import Build, funnel, pii_counts, read_build, times, token_set
 from ..core import read_manifest
 
 # %% ../../nbs/data/286_datacard.ipynb #d52a5d03

@@ -14,14 +14,14 @@ from typing import Any, Container, Iterator
 import numpy as np
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from ..core import Problem, digest, fingerprint, one_line, progress, read_json, write_atomic, write_json
-from . import sources as _sources
-from .columns import Made, content_ids
+from .columns import Made, content_ids, make_plan
 from .databases import shown
-from .entries import Entry, Here, bring, read_entries
+from .entries import Entry, Here, bring, columns_of, read_entries
 from .records import SCHEMA, no_rejects, reject, reject_raw
 from .remote import Cache, Dead
-from .sources import Source
-from .streams import Cut
+from .sources import SPLIT_NAMES, Source, _counts, load_folder
+from .streams import Cut, ending
+from .tables import READERS
 from .units import LoadConfig, Reader, WrongColumns, photo_root, placed, root_of
 
 # %% ../../nbs/data/192_loading.ipynb #f2eb23da
@@ -156,7 +156,7 @@ def load_sources(
         rejects.append(ledger if ledger is not None else _told(made, part.source, part.place, part.first))
     table, copies = distinct(pa.concat_tables([SCHEMA.empty_table(), *records]).combine_chunks())
     ledger = pa.concat_tables([no_rejects(), *rejects, copies]).combine_chunks()
-    counts = _sources._counts(table.select(['scientificName', 'givenSplit']).filter(pc.is_valid(table['scientificName'])).to_pylist(), [(None, r) for r in ledger['rule'].to_pylist()])
+    counts = _counts(table.select(['scientificName', 'givenSplit']).filter(pc.is_valid(table['scientificName'])).to_pylist(), [(None, r) for r in ledger['rule'].to_pylist()])
     if not table.num_rows: raise Problem('no usable record in the sources: ' + (', '.join(f'{n} {r}' for r, n in counts['rejected'].items()) or 'they are empty')
                                          + (f", e.g. {ledger['detail'][0]}" if ledger.num_rows else ''))
     counts |= dict(told, records=table.num_rows, types=dict(Counter(table['type'].to_pylist())))
@@ -165,6 +165,7 @@ def load_sources(
 # %% ../../nbs/data/192_loading.ipynb #b514ff18
 def distinct(records: pa.Table) -> tuple[pa.Table, pa.Table]:  # with distinct ids, and the ledger of copies
     "The same record twice is one; different records under one id get ids of their own and a common eventID."
+    records = _with_its_event(records)
     ids = records['occurrenceID']
     if pc.count_distinct(ids).as_py() == records.num_rows: return records, no_rejects()
     counted = ids.value_counts()
@@ -185,18 +186,36 @@ def distinct(records: pa.Table) -> tuple[pa.Table, pa.Table]:  # with distinct i
     keep[copies] = False
     return records.filter(keep).combine_chunks(), gone
 
+def _with_its_event(records: pa.Table) -> pa.Table:
+    "A record whose id is the event of others (photos that shared it in one cell of a table) is of that event."
+    ids, events = records['occurrenceID'], records['eventID']
+    named = pc.is_in(ids, events.unique().drop_null())
+    return records.set_column(records.column_names.index('eventID'), 'eventID', pc.coalesce(events, pc.if_else(named, ids, pa.scalar(None, pa.string()))))
+
 # %% ../../nbs/data/192_loading.ipynb #0808810e
 def load_source(
     data: str | Path,  # folder of photos, table, archive, package, database, or a URL
-    cache: str | Path,  # for what has to be fetched or unpacked
+    cache: str | Path,  # for what has to be fetched or unpacked, and for links to photos
     *, label_column: str | None = None, photo_column: str | None = None,  # of a table; guessed when None
 ) -> Source:
-    "Load raw records from one place; every error is one line for the person."
+    "Load raw records from one place, photos and labels among them; every error is one line for the person."
     path = Path(data).expanduser()
-    plain_table = path.is_file() and path.suffix.lower() in _sources.READERS
-    plain_folder = path.is_dir() and not any((path / n).exists() for n in ('meta.xml', 'datapackage.json')) and not any(path.glob('*.json'))
-    if plain_table or plain_folder or not path.exists() and '://' not in str(data):
-        return _sources.load_source(data, label_column=label_column, photo_column=photo_column)
+    if not path.exists() and '://' not in str(data): raise Problem(f'{data} does not exist (needed: a folder of photos, or a table)')
+    if path.is_dir() and not any((path / n).exists() for n in ('meta.xml', 'datapackage.json')) and not any(path.glob('*.json')): return load_folder(path)
     found = load_sources([dict(path=str(data), label_column=label_column, photo_column=photo_column)], cache)
+    columns = columns_of(path) if path.is_file() and ending(path) in READERS else []
+    facts = [f"columns found: {', '.join(columns)}"] * bool(columns) + [f'rejected: {n} {rule}' for rule, n in found.counts['rejected'].items()]
+    for what, term in (('label', 'scientificName'), ('photo', 'associatedMedia')):
+        if found.records[term].null_count == found.records.num_rows:
+            raise Problem(f'{data}: no {what} in {found.records.num_rows} records' + (f" ({'; '.join(facts)})" if facts else '') + f'; {what}_column names its column')
+    if columns: _tell_columns(found.counts, columns, label_column, photo_column)
     found.counts['warnings'].extend(f"{n} {rule}, see the ledger" for rule, n in found.counts['rejected'].items())
     return found
+
+def _tell_columns(counts: dict, columns: list[str], label: str | None, photo: str | None) -> None:
+    "Which column was taken for what, and which for nothing."
+    plan = make_plan(columns, label, photo)
+    split = plan.terms.get('givenSplit')
+    counts |= dict(label_column=plan.terms.get('scientificName'), photo_column=plan.terms.get('associatedMedia'), unused_columns=[c for c in columns if c not in plan.columns()])
+    if split not in (None, 'givenSplit') and not counts['given_splits']:  # our own column may be empty
+        counts['warnings'].append(f"column {split!r} names no split (known: {', '.join(SPLIT_NAMES)}) and is not used")

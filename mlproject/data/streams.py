@@ -41,7 +41,7 @@ def everything(columns: list[str]) -> list[str]:
 # %% ../../nbs/data/181_streams.ipynb #6edd6360
 ROWS, BYTES = 65_536, 64 << 20  # most lines and bytes of a block; a longer line goes to the ledger
 
-def _cut(data: bytes, ends: np.ndarray, rows: int, size: int, quoted: bool) -> int:
+def _cut(data: bytes, ends: np.ndarray, rows: int, size: int, quoted: bool, last: bool = False) -> int:
     "How many of the whole lines in `data`, which end at `ends`, make the next block."
     most = max(1, min(rows, int(np.searchsorted(ends, size))))
     least = max(1, min(rows * 3 // 4, int(np.searchsorted(ends, size * 3 // 4))))
@@ -49,6 +49,7 @@ def _cut(data: bytes, ends: np.ndarray, rows: int, size: int, quoted: bool) -> i
     for n in range(least, most):
         line = data[int(ends[n - 2]) + 1 if n > 1 else 0:int(ends[n - 1])]
         if zlib.crc32(line) % 64 == 0 and closed(n): return n
+    if last and most == len(ends): return most  # the end of the file: a stray quote before it is no reason to look for another place
     return next((n for n in range(most, max(1, most - 100), -1) if closed(n)), most)
 
 def cut_lines(
@@ -68,7 +69,7 @@ def cut_lines(
         ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
         while len(ends) and (last or len(ends) >= rows or len(data) >= size):
             if ends[0] >= size: yield data[:2000], 0
-            n = 1 if ends[0] >= size else _cut(data, ends, rows, size, quoted)
+            n = 1 if ends[0] >= size else _cut(data, ends, rows, size, quoted, last)
             end = int(ends[n - 1]) + 1
             if ends[0] < size: yield data[:end], n
             data, ends = data[end:], ends[n:] - end
