@@ -16,7 +16,7 @@ from ..evaluation.excess import Excess, bets, log_e_excess
 from ..serving.schemas import CODES
 from ..serving.telemetry import SECONDS
 
-# %% ../../nbs/operations/815_health.ipynb #8d84462a
+# %% ../../nbs/operations/815_health.ipynb #72118f51
 @dataclass(frozen=True)
 class Health:
     "What a version did in some time."
@@ -42,8 +42,9 @@ def margins(policy: HealthPolicy) -> dict[str, float]: return dict(errors=policy
 def trials(candidate: Health, champion: Health) -> dict[str, tuple[int, int, int, int]]:   # failures and trials of the candidate, of the champion
     "What each comparison counts."
     c, h, timed = candidate, champion, lambda v: v.requests if v.timed is None else v.timed
-    return dict(errors=(c.errors, c.requests, h.errors, h.requests), slow=(c.slow, timed(c), h.slow, timed(h)),
-                shadow=(c.shadow_errors, c.shadowed, h.errors + h.shadow_errors, h.requests + h.shadowed))
+    found = dict(errors=(c.errors, c.requests, h.errors, h.requests), slow=(c.slow, timed(c), h.slow, timed(h)),
+                 shadow=(c.shadow_errors, c.shadowed, h.errors + h.shadow_errors, h.requests + h.shadowed))
+    return {kind: (min(k, n), n, min(k0, n0), n0) for kind, (k, n, k0, n0) in found.items()}   # counters of a worker that ended between two writes may not fit
 
 def told(kind: str, k: int, n: int, k0: int, n0: int) -> str:
     return f'{KINDS[kind]}: {k / n:.1%} of {n:,} requests, {k0 / max(n0, 1):.1%} of the version beside it'
