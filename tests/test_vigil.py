@@ -19,7 +19,7 @@ from mlproject.serving.telemetry import SECONDS
 from mlproject.serving.worker import Rollout
 
 BRIGHT = cv2.imencode('.jpg', np.full((90, 120, 3), 180, np.uint8))[1].tobytes()   # a candidate below cannot look at these
-SOON = 60.   # s; on a quiet machine it takes three to six
+SOON = 120.   # s; a few seconds where nothing else runs
 
 def serve(model, folder, **settings):
     "The server as `mlproject serve` starts it, with two workers and a database."
@@ -45,11 +45,11 @@ class Site:
         prepare(self.engine, CAPTURE, FEEDBACK, RELEASE)
         self.release = Release(self.engine, 'mlproject', Rollout(folder/'state'), card=lambda folder: None)
         self.stop, self.threads, self.said = threading.Event(), [], []   # (camera, version or None, status)
-        until(lambda: len(self.server.workers()) == 2)
+        until(lambda: len(self.server.workers()) == 2, SOON)
 
     def start(self, which: str, share: float | None = None):
         event = self.release.start('2', self.models[which], dict(passed=True), by='anna')
-        until(lambda: all('2' in str(w['gauges']) for w in self.server.workers().values()))
+        until(lambda: all('2' in str(w['gauges']) for w in self.server.workers().values()), SOON)
         return self.release.move(share, 'anna', 'a try') if share else event
 
     def ask(self, camera: str, body: bytes) -> None:
@@ -57,7 +57,7 @@ class Site:
         except (OSError, http.client.HTTPException) as e: status, answer = type(e).__name__, {}
         self.said.append((camera, answer.get('model', {}).get('version'), status))
 
-    def clients(self, n: int = 6, body=lambda i: BRIGHT, pause: float = .005):
+    def clients(self, n: int = 4, body=lambda i: BRIGHT, pause: float = .01):
         def live(k):
             i = k
             while not self.stop.is_set():
@@ -92,9 +92,9 @@ def test_a_candidate_that_fails_goes_and_clients_of_the_champion_feel_nothing(si
     s.clients()
     ended = until(lambda: (e := last(s)).stage == 'rolled_back' and e, SOON)
     took = time.monotonic() - began
-    until(s.settled)
+    until(s.settled, SOON)
     n = len(s.said)
-    until(lambda: len(s.said) > n + 50)
+    until(lambda: len(s.said) > n + 50, SOON)
     assert ended.by == 'health' and 'errors' in ended.reason and ended.evidence['e_values']['errors'] > 300 or ended.evidence['e_values']['shadow'] > 300, (ended, took)
     assert ended.evidence['champion']['requests'] > 0 and ended.evidence['lately']['seconds'] > 0
     failed = [(k, status) for k, _, status in s.said if status != 200]
@@ -116,7 +116,7 @@ def test_a_slow_candidate_goes(site):
     s = site()
     s.clients(body=lambda i: photo(i % 7))
     s.start('slow', .25)
-    ended = until(lambda: (e := last(s)).stage == 'rolled_back' and e, 2 * SOON)
+    ended = until(lambda: (e := last(s)).stage == 'rolled_back' and e, SOON)
     assert ended.by == 'health' and ended.evidence['slow_s'] >= .1
 
 def test_an_equal_candidate_and_clients_who_send_nonsense_change_nothing(site):
@@ -125,7 +125,7 @@ def test_an_equal_candidate_and_clients_who_send_nonsense_change_nothing(site):
     s.start('good', .25)
     s.clients(body=lambda i: b'no photo' if i % 3 == 0 else photo(i % 7))
     n = until(lambda: len(s.said) > 400 and len(s.said), SOON)
-    seen = until(lambda: (d := read_json(s.folder/'state'/'health.json')) and d['candidate']['requests'] > 40 and d)
+    seen = until(lambda: (d := read_json(s.folder/'state'/'health.json')) and d['candidate']['requests'] > 40 and d, SOON)
     assert last(s).stage == 'canary' and seen['candidate']['errors'] == seen['champion']['errors'] == 0 and any(status == 415 for *_, status in s.said)
     assert sum(seen[v]['requests'] for v in ('candidate', 'champion')) < .8 * len(s.said)   # the nonsense is not counted
 
@@ -133,7 +133,7 @@ def test_the_watch_is_taken_over_when_its_worker_dies(site):
     s = site()
     s.start('good', .25)
     s.clients()
-    until(lambda: known(s.folder/'state', last(s).id))
+    until(lambda: known(s.folder/'state', last(s).id), SOON)
     lock = s.folder/'state'/'health.lock'
     holder = [int(l.split()[4]) for l in Path('/proc/locks').read_text().splitlines() if l.split()[5].endswith(f':{lock.stat().st_ino}') and l.split()[1] == 'FLOCK']
     assert len(holder) == 1 and holder[0] in s.server.workers()
@@ -142,7 +142,7 @@ def test_the_watch_is_taken_over_when_its_worker_dies(site):
     died = time.time()
     until(lambda: read_json(s.folder/'state'/'health.json')['at'] > died, SOON)   # somebody looks again
     s.release.rollback('anna', 'another one'); until(s.settled, SOON)
-    s.start('blind', .25)
+    s.start('blind')
     assert until(lambda: (e := last(s)).stage == 'rolled_back' and e, SOON).by == 'health'
 
 def test_where_it_may_not_act_it_measures_and_the_timer_acts(site, monkeypatch):
@@ -181,7 +181,7 @@ def test_a_candidate_that_takes_workers_with_it_goes(quiet, tmp_path):
 
 def test_a_rollback_that_was_written_and_not_told_is_made_true(quiet):
     quiet.move(.25, 'anna', 'a try')
-    append(quiet.engine, dict(at=time.time(), model='mlproject', candidate='4', champion='3', stage='rolled_back', weight=0., by='health', reason='errors'))   # killed here
+    append(quiet.engine, dict(at=time.time(), model='mlproject', candidate='4', champion='3', stage='rolled_back', weight=0., by='health', reason='errors', evidence=None))   # killed here
     assert quiet.rollout.read()['weights'] == {'3': .75, '4': .25}
     assert Vigil(quiet).look() is None and quiet.rollout.read()['weights'] == {'3': 1.}
 
