@@ -109,9 +109,13 @@ def release_start(candidate: str = typer.Argument('@candidate', metavar='[VERSIO
 # %% ../nbs/905_releasing.ipynb #27220ca2
 @release_app.command('advance')
 def release_advance(step_hours: float = typer.Option(1., '--step-hours', min=0, help='A share of the traffic is kept for at least that long.'), database: str = DATABASE, state: str = STATE):
-    "Take the step that the audited pairs call for, if any: more traffic, promotion or rollback. For a timer."
+    "Take the step that the audited pairs, or its health, call for, if any: more traffic, promotion or rollback. For a timer."
+    from mlproject.operations.release import current
+    from mlproject.operations.vigil import known
     r, _ = release_of(load_serving(database=database, state=state))
-    e = r.advance(step_s=step_hours * 3600)
+    last = current(r.engine, r.model)
+    health = known(r.rollout.path.parent, last.id) if last else None   # of the server's watch, if it runs on this machine
+    e = r.advance(*(health or ()), step_s=step_hours * 3600, after=last and last.id)
     typer.echo(e.line() if e else 'no step: the evidence does not call for one yet')
 
 @release_app.command('pause')

@@ -170,6 +170,7 @@ class Serving:
     capture_days: int = 90  # and for how long
     people: str = 'off'  # hiding of people before photos are kept: off, on, require
     people_detector: str = ''  # MODULE:FUNCTION that finds them, e.g. mlproject.serving.people:faces
+    health_rollback: bool = True  # whether a candidate with more errors or slow answers than the version beside it is rolled back at once
     state: str = ''  # folder that workers share; empty: one in memory, gone at the end
     runs: str = 'build'  # folder with the products of runs, or of one: the console shows their data and reports
 

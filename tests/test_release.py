@@ -1,5 +1,7 @@
 "A release goes forward on evidence, back on illness, and the workers follow the log whatever happens in between."
-import time
+import threading, time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -78,9 +80,45 @@ def test_illness_ends_it_even_while_paused(release, tmp_path):
     assert (ended.stage, ended.by, release.rollout.read()['weights']) == ('rolled_back', 'health', {'3': 1.})
     assert ended.evidence['candidate']['errors'] == 30 and '4' not in release.rollout.read()['models']
 
-@pytest.mark.parametrize('mine, theirs, sick', [(Health(20, 1), Health(20, 0), True), (Health(19, 19), Health(20, 0), False), (Health(1000, 25), Health(1000, 10), False),
-                                                (Health(500, 0, 100), Health(500, 0, 20), True), (Health(500, 0, 100), Health(500, 0, 80), False), (Health(100, 50), Health(100, 50), False)])
-def test_ill_means_worse_than_the_version_beside_it(mine, theirs, sick): assert bool(ill(mine, theirs)) == sick
+@pytest.mark.parametrize('mine, theirs, sick', [(Health(20, 1), Health(200, 0), False), (Health(20, 6), Health(200, 0), True), (Health(9, 9), Health(200, 0), False), (Health(1000, 25), Health(1000, 10), False),
+                                                (Health(500, 0, 200), Health(500, 0, 20), True), (Health(500, 0, 100), Health(500, 0, 80), False), (Health(100, 50), Health(100, 50), False),
+                                                (Health(shadowed=30, shadow_errors=12), Health(30), True), (Health(shadowed=30, shadow_errors=12), Health(30, 12), False), (Health(20, 20), Health(), False)])
+def test_ill_means_surely_worse_than_the_version_beside_it(mine, theirs, sick): assert bool(ill(mine, theirs)) == sick
+
+def test_a_decision_on_an_older_log_is_dropped(release, tmp_path):
+    "Operator and health decide at the same time: the first one counts, the other one is told."
+    seen = release.start('4', tmp_path/'four', PASSED).id
+    moved = release.move(.05, 'anna', 'a try', after=seen)
+    for late in (lambda: release.move(.25, 'ben', 'more', after=seen), lambda: release.promote('ben', 'good', after=seen), lambda: release.pause('ben', 'wait', after=seen),
+                 lambda: release.rollback('health', 'errors', after=seen), lambda: release.advance(Health(100, 90), Health(100), after=seen), lambda: release.log('4', '3', 'promoted', 1., 'ben', 'by hand', after=seen)):
+        with pytest.raises(Problem, match='moved on: 4 canary by anna'): late()
+    assert [e.id for e in history(release.engine)] == [seen, moved.id] and release.rollout.read()['weights'] == {'4': .05, '3': .95}
+
+def test_of_many_who_decide_at_once_one_is_heard(release, tmp_path):
+    release.start('4', tmp_path/'four', PASSED)
+    seen, ready = release.move(.05, 'anna', 'a try').id, threading.Barrier(8)
+    def decide(i):
+        ready.wait(10)
+        try: return (release.promote if i % 2 else release.rollback)(f'p{i}', 'at once', after=seen)
+        except Problem as e: return str(e)
+    with ThreadPoolExecutor(8) as pool: found = list(pool.map(decide, range(8)))
+    heard = [e for e in found if not isinstance(e, str)]
+    last = current(release.engine, 'mlproject')
+    assert len(heard) == 1 and heard[0].id == last.id and all('moved on' in e for e in found if isinstance(e, str))
+    assert release.rollout.read()['weights'] == ({'4': 1.} if last.stage == 'promoted' else {'3': 1.})
+
+@pytest.mark.parametrize('other, weights', [(lambda r: r.rollback('health', 'errors'), {'3': 1.}), (lambda r: r.move(.05, 'ben', 'less'), {'4': .05, '3': .95})])
+def test_who_is_overtaken_between_log_and_workers_does_not_undo_the_newer_event(release, tmp_path, other, weights):
+    release.start('4', tmp_path/'four', PASSED)
+    settle, turns = release._settle, []
+    def slow(e):
+        if not turns:
+            turns.append(e)
+            other(replace(release))   # somebody else, with a process of their own
+        settle(e)
+    release._settle = slow
+    release.move(.25, 'anna', 'a try')
+    assert release.rollout.read()['weights'] == weights and ('4' in release.rollout.read()['models']) == ('4' in weights)
 
 def test_what_cannot_be_is_refused_and_leaves_everything(release, tmp_path):
     for call, words in ((lambda: release.advance(), 'no release'), (lambda: release.promote('a', 'b'), 'no release'), (lambda: release.rollback('a', 'b'), 'nothing to roll back'),

@@ -47,11 +47,11 @@ def decide(release: Release, action: str, by: str, reason: str,
     unchanged(release, seen)
     if action == 'move':
         if weight is None: raise Problem('a share is needed')
-        return release.move(weight, by, reason)
-    if action == 'pause': return release.pause(by, reason)
+        return release.move(weight, by, reason, after=seen)
+    if action == 'pause': return release.pause(by, reason, after=seen)
     e, models = current(release.engine, release.model), release.rollout.read()['models']
-    if action == 'promote': return release.promote(by, reason, dict(verdict=release.verdict().as_dict(), before=models.get(e.champion) if e else None))
-    if action == 'rollback': return release.rollback(by, reason, folder=(e.evidence or {}).get('before') if e and e.stage == 'promoted' else None)
+    if action == 'promote': return release.promote(by, reason, dict(verdict=release.verdict().as_dict(), before=models.get(e.champion) if e else None), after=seen)
+    if action == 'rollback': return release.rollback(by, reason, folder=(e.evidence or {}).get('before') if e and e.stage == 'promoted' else None, after=seen)
     raise ServingError('invalid', 'is no decision', 'action', action, ', '.join(ACTIONS))
 
 def unchanged(release: Release, seen: int) -> None:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ATOMIC', 'SECONDS', 'BATCH', 'STAGES', 'TABLE', 'ENGINE_COUNTS', 'ENGINE_GAUGES', 'METRICS_TYPE', 'LEVELS', 'Trace',
-           'read_trace', 'Lines', 'in_pieces', 'Metrics', 'Telemetry', 'request_line', 'Board', 'add_up', 'of_engines',
-           'exposition', 'LineHandler', 'log_to']
+           'read_trace', 'Lines', 'in_pieces', 'Metrics', 'ours', 'Telemetry', 'request_line', 'Board', 'add_up',
+           'of_engines', 'exposition', 'LineHandler', 'log_to']
 
 # %% ../../nbs/serving/644_telemetry.ipynb #e1eaa340
 import json, logging, os, re, secrets, threading, time
@@ -132,6 +132,10 @@ class Metrics:
                     histograms=[[list(k), list(e), list(c), s] for k, (e, c, s) in self.histograms.items()])
 
 # %% ../../nbs/serving/644_telemetry.ipynb #ef58644d
+def ours(served: Served) -> bool:
+    "Whether any of it failed through a fault of ours (5xx)."
+    return any(isinstance(e, ServingError) and e.status >= 500 for e in (served.error, *served.answers))
+
 class Telemetry:
     "A line and some counts for each request."
     def __init__(self, lines: Lines | None = None):          # None: no log of requests
@@ -141,6 +145,7 @@ class Telemetry:
         "A request that reached the service."
         m, t, version = self.metrics, served.timings, served.version or ''
         m.count('requests', served.door, served.outcome, version)
+        if ours(served): m.count('server_errors', version)
         if served.answers:
             m.observe(SECONDS, t['total'] / 1000, 'request_seconds', served.door, version)
             for s in STAGES: m.observe(SECONDS, t[s] / 1000, 'stage_seconds', s, version)
@@ -226,6 +231,8 @@ TABLE = {
     # name: (kind, labels, help)
     'requests': ('counter', ('door', 'outcome', 'version'), "Requests by door, outcome ('ok', 'partial' or the code of the error) and version"),
     'http_responses': ('counter', ('status',), 'HTTP responses by status'),
+    'server_errors': ('counter', ('version',), 'Requests that failed, as a whole or for some of their photos, through a fault of ours (5xx)'),
+    'shadow_requests': ('counter', ('version', 'outcome'), 'Requests that a shadow was asked: answered, failed, late, or refused because it had too many'),
     'photos': ('counter', ('version', 'answer'), 'Photos answered: named, or abstained from'),
     'photo_failures': ('counter', ('reason', 'version'), 'Photos that could not be used, by reason'),
     'request_seconds': ('histogram', ('door', 'version'), "From a request's last byte to its answer"),
