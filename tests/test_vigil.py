@@ -95,7 +95,7 @@ def test_a_candidate_that_fails_goes_and_clients_of_the_champion_feel_nothing(si
     until(s.settled, SOON)
     n = len(s.said)
     until(lambda: len(s.said) > n + 50, SOON)
-    assert ended.by == 'health' and 'errors' in ended.reason and ended.evidence['e_values']['errors'] > 300 or ended.evidence['e_values']['shadow'] > 300, (ended, took)
+    assert ended.by == 'health' and 'errors' in ended.reason and max(ended.evidence['e_values'][k] for k in ('errors', 'shadow')) > 300, (ended, took)
     assert ended.evidence['champion']['requests'] > 0 and ended.evidence['lately']['seconds'] > 0
     failed = [(k, status) for k, _, status in s.said if status != 200]
     assert failed and {of[k] for k, _ in failed} == {'2'} and {status for _, status in failed} == {500}
@@ -112,6 +112,7 @@ def test_a_shadow_that_fails_goes_before_it_has_answered_anybody(site):
     ended = until(lambda: (e := last(s)).stage == 'rolled_back' and e, SOON)
     assert 'errors in the shadow' in ended.reason and ended.evidence['candidate']['requests'] == 0 and {(v, status) for _, v, status in s.said} == {('1', 200)}
 
+@pytest.mark.slow
 def test_a_slow_candidate_goes(site):
     s = site()
     s.clients(body=lambda i: photo(i % 7))
@@ -119,6 +120,7 @@ def test_a_slow_candidate_goes(site):
     ended = until(lambda: (e := last(s)).stage == 'rolled_back' and e, SOON)
     assert ended.by == 'health' and ended.evidence['slow_s'] >= .1
 
+@pytest.mark.slow
 def test_an_equal_candidate_and_clients_who_send_nonsense_change_nothing(site):
     "Both fail on the same photos now and then, and a third of the requests is no photo."
     s = site()
@@ -129,6 +131,7 @@ def test_an_equal_candidate_and_clients_who_send_nonsense_change_nothing(site):
     assert last(s).stage == 'canary' and seen['candidate']['errors'] == seen['champion']['errors'] == 0 and any(status == 415 for *_, status in s.said)
     assert sum(seen[v]['requests'] for v in ('candidate', 'champion')) < .8 * len(s.said)   # the nonsense is not counted
 
+@pytest.mark.slow
 def test_the_watch_is_taken_over_when_its_worker_dies(site):
     s = site()
     s.start('good', .25)
@@ -145,6 +148,7 @@ def test_the_watch_is_taken_over_when_its_worker_dies(site):
     s.start('blind')
     assert until(lambda: (e := last(s)).stage == 'rolled_back' and e, SOON).by == 'health'
 
+@pytest.mark.slow
 def test_where_it_may_not_act_it_measures_and_the_timer_acts(site, monkeypatch):
     from typer.testing import CliRunner
     from mlproject.cli import app
