@@ -84,8 +84,9 @@ class Reply(NamedTuple):
     done: float
     status: int      # 0: the connection broke
     version: str
+    code: str = ''   # of the error: 'overloaded' is refused for load, the rest is not
 
-_VERSION = re.compile(rb'"version": ?"([^"]*)"')
+_VERSION, _CODE = (re.compile(rb'"%s": ?"([^"]*)"' % name) for name in (b'version', b'code'))
 
 @dataclass
 class Crowd:
@@ -120,8 +121,9 @@ class Crowd:
                 self.ports[k] = wire.transport.get_extra_info('sockname')[1]
                 status, body = await wire.ask(request)
             except OSError: await asyncio.sleep(.05)
-            said = _VERSION.search(body)
-            self.seen.append(Reply(k, id, sent, time.monotonic(), status, said[1].decode() if said else ''))
+            said = (_VERSION if status == 200 else _CODE).search(body)
+            word = said[1].decode() if said else ''
+            self.seen.append(Reply(k, id, sent, time.monotonic(), status, *((word,) if status == 200 else ('', word))))
         if wire: wire.transport.close()
 
     async def during(self, script) -> None:   # script: a coroutine
@@ -142,7 +144,7 @@ def percentile(replies: list[Reply], q: float) -> float:   # ms
     took = [r.done - r.sent for r in replies if r.status == 200]
     return float(np.percentile(took, q)) * 1e3 if took else float('nan')
 
-def failures(replies: list[Reply]) -> dict: return dict(Counter(r.status for r in replies if r.status != 200))
+def failures(replies: list[Reply]) -> dict: return dict(Counter(r.code or r.status for r in replies if r.status != 200))
 
 def loop_run(coroutine):
     "With uvloop where it is: the clients share the cores with the server."
