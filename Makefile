@@ -120,13 +120,17 @@ bench-curation: export  ## the nine steps over ROWS documents of 1 KB: records/s
 	@$(BIN)/python benchmarks/curation.py $(ROWS) --steps all --publish
 
 # the server: speed beside its peers, behaviour past its limits (a quiet machine; `wrk` from your distribution)
-.PHONY: drill bench-serving bench-overload bench-engine bench-batch bench-hostile bench-drift bench-drill bench-console fuzz serve lock-serve proto
+.PHONY: drill bench-serving bench-overload bench-release bench-capture bench-engine bench-batch bench-hostile bench-drift bench-drill bench-console fuzz serve lock-serve proto
 serve: export  ## answer photos over HTTP with the newest model
 	@$(BIN)/mlproject serve $(ARGS)
 bench-serving: export  ## requests/s and CPU-ms beside LitServe, BentoML and FastAPI + torch
 	@$(BIN)/python benchmarks/serving.py $(ARGS)
 bench-overload: export  ## three times too much load, killed workers, SIGTERM, slow and huge requests
 	@$(BIN)/python benchmarks/overload.py $(ARGS)
+bench-release: export  ## weight changes and version swaps under load
+	@$(BIN)/python benchmarks/release.py --publish $(ARGS)
+bench-capture: export  ## what keeping requests costs, and what SIGKILL loses
+	@$(BIN)/python benchmarks/capture.py --publish $(ARGS)
 bench-engine: export
 	@$(BIN)/python benchmarks/engine.py --publish $(ARGS)
 bench-batch: export

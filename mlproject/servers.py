@@ -62,12 +62,13 @@ def serve(model: str = typer.Option(None, '--model', '-m', metavar='FOLDER|model
           keys: str = typer.Option(None, '--keys', metavar='FILE', help='API keys, see `mlproject keys`.'),
           health_rollback: bool = typer.Option(None, '--health-rollback/--no-health-rollback', help='Roll a candidate back by itself, within seconds, when it fails or is slow more often than the version beside it; default: do. Needs a database.'),
           console: bool = typer.Option(False, '--console', help='The web console as well, at /console: try, review, watch, release, data.'),
+          anew: bool = typer.Option(False, '--anew', help='Serve this model alone, whatever a release put into the state folder.'),
           pairs: list[str] = typer.Option(None, '--set', metavar='KEY=VALUE', help='Any other key of [serving] in settings.ini.')):
     "Answer photos over HTTP (and gRPC): ready in seconds, ends without losing a request."
     from mlproject.serving.supervisor import serve as serve_model
     settings = served_settings(dict(host=host, port=port, grpc_port=grpc_port, workers=workers, threads=threads, keys=keys, health_rollback=health_rollback), pairs)
     folder, version = served_model(model)
-    serve_model(folder, settings, version=version, compose=WITH_CONSOLE if console else COMPOSED, typed=model is not None)
+    serve_model(folder, settings, version=version, compose=WITH_CONSOLE if console else COMPOSED, typed=model is not None, anew=anew)
 
 # %% ../nbs/903_servers.ipynb #71865960
 keys_app = typer.Typer(no_args_is_help=True, help='API keys of the server.')

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from .core import Problem, one_line
+from .core import Problem, one_line, say
 from .settings import load_serving, load_settings, project_root
 
 # %% ../nbs/902_upkeep.ipynb #93775769
@@ -92,32 +92,53 @@ def monitor(since: str = typer.Option('7d', '--since', metavar='WHEN', help='30m
     "How the served model does: data quality, drift, species, accuracy, alarm. Exit status 0: calm, 1: something changed, 3: harm is shown."
     from mlproject.monitoring.watching import table
     serving = load_serving(database=database, state=state)
-    made, folder, done = look_once(serving, model, moment(since), look, alerts, webhook)
+    from mlproject.serving.state import Away
+    try: made, folder, done = look_once(serving, model, moment(since), look, alerts, webhook)
+    except Away as e:
+        say(f'mlproject: {e}')
+        raise typer.Exit(STATUS['watch']) from None
     if report: write_report(report, serving.database, folder, moment(since))
     if as_json: typer.echo(json.dumps(made.as_dict() | done, allow_nan=False))
     else:
         for line in aligned([(made.level.upper(), '', ''), *table(made), *([('drawn for audit', f"{done['drawn']:,}", 'photos to review'), ('forgotten', f"{done['forgotten']:,}", 'requests')] if not look else [])]): typer.echo(line)
     raise typer.Exit(STATUS[made.level])
 
+# %% ../nbs/902_upkeep.ipynb #1e609f0c
 def look_once(serving, model: str | None, since: float, look: bool = False, alerts: Path | None = None, webhook: str | None = None) -> tuple: # State, model folder, what was done
     "Look, tell, draw the audit, forget."
     from mlproject.monitoring.alarms import FileSink, Webhook, deliver, log_sink
     from mlproject.monitoring.reference import read_reference
-    from mlproject.monitoring.watching import watch
+    from mlproject.monitoring.keeping import database_alarm
+    from mlproject.serving.state import Away, existing, reached
+    sinks = [log_sink, *([FileSink(alerts)] if alerts else []), *([Webhook(webhook)] if webhook else [])]
+    version, folder = answering(serving) if model is None else (None, None)
+    folder = Path(folder) if folder else find_model(model)
+    reference, engine = read_reference(folder), existing(serving.database)
+    try:
+        with reached(engine): made, done = _looked(engine, serving, reference, since, version, look, lambda alerts: deliver(alerts, sinks))
+    except Away as e:
+        if not look: deliver(database_alarm(serving.state, str(e), time.time()), sinks)   # its own memory is what has failed
+        raise
+    if not look: done['not_told'] += deliver(database_alarm(serving.state, None, time.time()), sinks)
+    return made, folder, done
+
+def _looked(engine, serving, reference, since: float, version: str | None, look: bool, tell) -> tuple: # State, what was done
+    from mlproject.monitoring.keeping import wrong_of
+    from mlproject.monitoring.watching import last_look, watch
     from mlproject.operations.feedback import FEEDBACK, verdicts
     from mlproject.operations.selection import draw_audit
     from mlproject.serving.capture import CAPTURE, forget
     from mlproject.serving.photostore import PhotoStore
-    sinks = [log_sink, *([FileSink(alerts)] if alerts else []), *([Webhook(webhook)] if webhook else [])]
-    version, folder = answering(serving) if model is None else (None, None)
-    folder = Path(folder) if folder else find_model(model)
-    reference, engine = read_reference(folder), opened(serving, CAPTURE, FEEDBACK)
-    made = watch(engine, reference, verdicts(engine, 'audit'), since, model=load_settings().registry_name, version=version, keep=not look)
-    if look: return made, folder, {}
-    failed = deliver(made.tell, sinks)
+    from mlproject.serving.state import prepare
+    prepare(engine, CAPTURE, FEEDBACK)
+    name = load_settings().registry_name
+    wrong = wrong_of(serving.state, max(since, last_look(engine, name)))
+    made = watch(engine, reference, verdicts(engine, 'audit'), since, model=name, version=version, keep=not look, further=wrong)
+    if look: return made, {}
+    failed = tell(made.tell)
     drawn = draw_audit(engine, made.alarm.audit_rate, since, made.until, serving.capture)
     gone = forget(engine, PhotoStore(serving.photo_store), days=serving.capture_days)
-    return made, folder, dict(drawn=drawn, forgotten=gone['requests'], not_told=failed)
+    return made, dict(drawn=drawn, forgotten=gone['requests'], not_told=failed)
 
 # %% ../nbs/902_upkeep.ipynb #b05ec164
 def write_report(target: Path, # HTML

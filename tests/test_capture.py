@@ -66,7 +66,7 @@ def test_two_writers_at_once_lose_nothing(state_url, tmp_path):
     for t in threads: t.start()
     for t in threads: t.join()
     for c in both: c.close(20)
-    assert count(both[0].engine, REQUESTS) == 120 and all(c.counts['lost'] == 0 for c in both)
+    assert count(both[0].engine, REQUESTS) == 120 and all(c.lost == 0 for c in both)
 
 def test_forgetting_by_key_leaves_the_others_and_a_shared_photo(state_url, tmp_path):
     capture = Capture(state_url, tmp_path/'photos', ALL)
@@ -135,10 +135,13 @@ def test_without_a_database_serving_goes_on_and_what_waits_is_written_later(tmp_
     for i in range(200): capture(served(f'r{i}'))
     assert time.perf_counter() - start < 20   # it does not wait for the database
     while not capture.failing: time.sleep(.02)
+    told = capture.figures(capture.failing + 60)
+    assert 'no such table' in told['wrong']['capture.failing'][0] and 'INSERT' not in told['wrong']['capture.failing'][0] and [['capture_failing_seconds'], 60.] in told['gauges']
     with capture.engine.begin() as c: c.exec_driver_sql('ALTER TABLE away RENAME TO requests')
     while capture.failing: time.sleep(.02)
     capture.close()
-    assert capture.counts['lost'] and capture.counts['kept'] + capture.counts['lost'] == 200 == count(capture.engine, REQUESTS) + capture.counts['lost']
+    assert capture.lost == capture.counts['full'] and capture.lost and capture.counts['kept'] + capture.lost == 200 == count(capture.engine, REQUESTS) + capture.lost
+    assert list(capture.figures()['wrong']) == ['capture.lost']   # what is over is not failing
 
 FULL = """
 import resource, signal, sys, time

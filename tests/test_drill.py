@@ -25,6 +25,12 @@ def drilled(tmp_path_factory):
 
 def test_the_tiny_drill_has_all_its_outcomes(drilled): assert not failed(drilled[1]) and len(drilled[1]) >= 9
 
+def test_harm_is_looked_for_both_ways(drilled):
+    "The corrected estimate is asked while an alert is open and enough was audited, as `mlproject monitor` does."
+    moments = [json.loads(l) for l in (drilled[0]/'timeline.jsonl').read_text().splitlines()]
+    asked = [m['figures'] for m in moments if m['kind'] == 'window' and 'live' in m['figures']]
+    assert asked and all(f['live'] <= f['live_high'] <= 1.5 for f in asked)
+
 def test_the_timeline_tells_them_in_order(drilled):
     moments = [json.loads(l) for l in (drilled[0]/'timeline.jsonl').read_text().splitlines()]
     kinds = [m['kind'] for m in moments if m['phase'] == 'broken']

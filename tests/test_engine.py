@@ -8,7 +8,7 @@ from small_model import photo, small_extended, until, white
 
 from mlproject.core import Problem
 from mlproject.metrics import softmax
-from mlproject.serving.engine import MAX_CRASHES, Engine
+from mlproject.serving.engine import KNOWN, MAX_CRASHES, Engine
 from mlproject.serving.jobs import DeadlineExceeded, Draining, EngineConfig, Overloaded
 from mlproject.serving.sessions import load_model
 
@@ -149,10 +149,10 @@ def taught(start, model, ms, **config):
         time.sleep(ms / 1000)
         return gate(data)
     engine = start(slow, **config)
-    for p in PHOTOS[:4]: engine.submit(p).result(30)
+    for p in (PHOTOS * 2)[:KNOWN]: engine.submit(p).result(30)
     gate.open.clear()
     engine.submit(PHOTOS[0])
-    until(lambda: len(gate.seen) == 5)
+    until(lambda: len(gate.seen) == KNOWN + 1)
     return engine, gate
 
 def test_shedding_goes_by_the_wait_that_was_measured(model, start):
@@ -175,6 +175,16 @@ def test_an_empty_queue_admits_even_when_the_estimate_says_no(model, start):
     engine.submit(PHOTOS[1])
     with pytest.raises(Overloaded): engine.submit(PHOTOS[2])
     gate.open.set()
+
+def test_a_slow_first_photo_refuses_nobody(model, start):
+    "A version that was loaded beside a busy one: its golden photo took long, and ten ask at once."
+    slow = iter([.3])
+    def decode(data):
+        time.sleep(next(slow, 0))
+        return model.preprocess.pixels(data)
+    engine = start(decode, queue_ms=250., batch=1)
+    assert engine.submit(PHOTOS[0]).result(30) and engine.stats()['service_ms'] > 250
+    assert all(f.result(30).prediction.label for f in [engine.submit(p) for p in PHOTOS[1:11]]) and not engine.stats()['shed']
 
 def test_urgent_goes_first_and_is_never_refused(model, start):
     engine, gate, first = held(start, model, queue=1, batch=1)

@@ -260,12 +260,26 @@ def test_a_restart_goes_on_with_the_shares_of_before(model, tmp_path, capsys):
     for typed, models in ((False, {'7': c}), (True, {'1': a}), (True, {'another name': b})):
         begin(path, models, typed)
         assert Rollout(tmp_path).read() == before
-    assert 'goes on as before: 1 75%, 2 25%' in capsys.readouterr().err
-    begin(path, {'7': c}, True)   # somebody named another model
+    assert 'goes on as before: 1 75%, 2 25% (--anew' in capsys.readouterr().err
+    begin(path, {'7': c}, True)   # named, as a unit file names it at every start: what was released is not undone
+    assert Rollout(tmp_path).read() == before and f'as released; {c} is NOT served: `mlproject release start`' in capsys.readouterr().err
+    begin(path, {'7': c}, True, anew=True)
     assert Rollout(tmp_path).read()['weights'] == {'7': 1} and 'gives way to 7' in capsys.readouterr().err
+    begin(path, {'8': b}, True)   # what was only served gives way to another model that is named
+    assert Rollout(tmp_path).read()['models'] == {'8': b} and 'gives way to 8' in capsys.readouterr().err
     write_json(path, before | dict(models={'1': a, '2': str(tmp_path/'gone')}))
-    begin(path, {'7': c}, False)  # what cannot be loaded is no reason not to serve
+    begin(path, {'7': c}, True)   # what cannot be loaded is no reason not to serve
     assert Rollout(tmp_path).read()['models'] == {'7': c}
+
+
+def test_a_restart_with_the_model_of_old_keeps_a_promoted_version(model, tmp_path):
+    other, folder = str(small_extended(tmp_path/'other', seed=5)), tmp_path/'server'
+    first = start(model, folder)
+    try: Rollout(first.folder/'state').write({'2': other}, {'2': 1})   # promoted, the old one unloaded
+    finally: first.stop()
+    again = start(model, folder)
+    try: assert again.predict(PHOTO)[1]['model']['version'] == '2'
+    finally: again.stop()
 
 
 def test_a_server_that_starts_again_splits_keys_as_before(model, tmp_path):

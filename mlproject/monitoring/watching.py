@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEFT_OUT', 'AUDITS', 'LOOKS', 'MONITORING', 'Limits', 'Traffic', 'traffic_of', 'unsound', 'bursts_of', 'best',
            'usable', 'window_of', 'Mix', 'mix_of', 'judged', 'live_accuracy', 'harm_of', 'band', 'alarm_history',
-           'last_alarm', 'State', 'table', 'watch', 'nobody']
+           'last_look', 'last_alarm', 'State', 'table', 'watch', 'nobody']
 
 # %% ../../nbs/monitoring/740_watching.ipynb #5ce8dd93
 import math, time
@@ -171,6 +171,12 @@ def alarm_history(engine: sa.Engine, model: str | None = None, since: float = 0)
     query = sa.select(LOOKS).where(LOOKS.c.at >= since).order_by(LOOKS.c.id)
     if model: query = query.where(LOOKS.c.model == model)
     with reached(engine), reading(engine) as c: return [dict(r) for r in c.execute(query).mappings()]
+
+def last_look(engine: sa.Engine, model: str) -> float:   # s since 1970; 0 when there was none
+    "When somebody last looked."
+    with reached(engine), reading(engine) as c:
+        if not sa.inspect(c).has_table(LOOKS.name): return 0.
+        return c.execute(sa.select(sa.func.max(LOOKS.c.at)).where(LOOKS.c.model == model)).scalar() or 0.
 
 def last_alarm(engine: sa.Engine, model: str) -> tuple[AlarmState, str | None]:   # state, version it is about
     "Where the alarm stood after the last look."

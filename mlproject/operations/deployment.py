@@ -43,6 +43,7 @@ def remember(inside: Inside, extras: Extras) -> None:
     def busy() -> bool: return any(l.engine.wait_s() > .05 for l in service.fleet.versions())
     shadow = Shadow(service.fleet, capture, busy, count=lambda version, outcome: inside.telemetry.metrics.count('shadow_requests', version, outcome))
     extras.listeners.append(shadow)
+    extras.figures.append(capture.figures)
     extras.routers.append(desk(capture.engine, capture.store, partial(species, service.fleet)))
     async def leave():
         await shadow.settle()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ALPHA', 'TINY', 'Plan', 'cpu_s', 'Part', 'Simulation', 'reference_of', 'pack_head', 'temperature_of', 'start',
            'enthrone', 'stop', 'window', 'complain', 'alarm', 'kept', 'faults', 'labelled', 'running', 'rate', 'look',
-           'harm_of']
+           'alarming']
 
 # %% ../../nbs/operations/840_simulation.ipynb #2c600e1e
 import json, math, resource, time
@@ -23,8 +23,9 @@ from ..looks import QUALITY, quality, small_grey
 from ..metrics import softmax
 from ..monitoring.alarms import AlarmPolicy, AlarmState, FileSink, deliver, findings, released, step
 from ..monitoring.drift import Ready, detect
-from ..monitoring.performance import Harm, estimate_unlabelled, harm, rehearse
+from ..monitoring.performance import estimate_unlabelled, rehearse
 from ..monitoring.reference import Reference, make_reference, see
+from ..monitoring.watching import band, harm_of, judged
 from .actors import Reviewers, Sent, Server, date, send, wait_for
 from .feedback import ITEMS, verdicts
 from .heads import PREPARE, Features, Head, fit_head, learn_filters, pack_version
@@ -166,7 +167,7 @@ def window(self: Simulation) -> tuple[dict, float]:   # findings, when it began
     found, seen = self.look(began)
     right = sum(s.truth == s.label for s in sent)
     self.note('window', f'{right / len(sent):.1%} right', photos=len(sent), right=right, accuracy=right / len(sent), audit_rate=rate, labelled=self.labelled(), faults=self.faults(began), **seen)
-    self.alarm(found)
+    self.alarm(found, 'live' in seen)
     return found, began
 
 def complain(self: Simulation, sent: list[Sent]) -> None:
@@ -175,9 +176,9 @@ def complain(self: Simulation, sent: list[Sent]) -> None:
         if self.reviewers.lot('client complains', s.request_id).random() >= self.phase.complaints: continue
         self.server.ask('client', 'POST', '/v1/feedback', dict(request_id=s.request_id, label=self.reviewers.says('client', s.request_id, .5)))
 
-def alarm(self: Simulation, found: dict) -> None:
+def alarm(self: Simulation, found: dict, live: bool = False) -> None:   # live: whether the corrected estimate was asked
     "What the findings mean, and who is told."
-    s = step(self.alarms, found, self.now, self.plan.alarm)
+    s = step(self.alarms, found, self.now, self.plan.alarm, live)
     failed, self.alarms = deliver(s.tell, [FileSink(self.folder / 'alerts.jsonl')]), s.state
     for a in s.tell: self.note('alarm' if a.key == 'harm' else 'alert' if a.event == 'opened' else a.event, f'{a.key}: {a.message}', key=a.key, failed=failed)
 
@@ -216,13 +217,15 @@ def look(self: Simulation, since: float) -> tuple[dict, dict]:   # findings, fig
     rows = [r for r in reversed(captured(self.engine, since, version=self.champion)) if r['embedding'] is not None]
     number = lambda v: math.nan if v is None else v
     w = see(self.reference, np.stack([r['logits'] for r in rows]), np.stack([r['embedding'] for r in rows]), {k: np.array([number(r[k]) for r in rows]) for k in QUALITY}, np.array([r['locationID'] for r in rows]))
-    drift, unlabelled, worse = detect(self.ready, w, alpha=ALPHA), estimate_unlabelled(self.reference, w.logits), self.harm()
-    found = findings(drift, unlabelled if math.isfinite(unlabelled.spread) else None, worse, promised=self.reference.accuracy, policy=self.plan.alarm)
-    return found, dict(estimate=unlabelled.value, p={f.name: f.adjusted for f in drift.families}, log_e_harm=worse.log_e, audited=worse.n)
+    drift, unlabelled = detect(self.ready, w, alpha=ALPHA), estimate_unlabelled(self.reference, w.logits)
+    people = judged(self.engine, verdicts(self.engine, 'audit', self.since), self.champion)
+    worse, live = harm_of(people, self.reference.accuracy, self.plan.alarm.tolerance), band(self.alarming(), people, self.alarms)
+    found = findings(drift, unlabelled if math.isfinite(unlabelled.spread) else None, worse, live, self.reference.accuracy, self.plan.alarm)
+    return found, dict(estimate=unlabelled.value, p={f.name: f.adjusted for f in drift.families}, log_e_harm=worse.log_e if worse else 0., audited=worse.n if worse else 0,
+                       **({'live': live.value, 'live_high': live.high} if live else {}))
 
-def harm_of(self: Simulation) -> Harm:
-    "The evidence since the champion serves."
-    v = [v for v in verdicts(self.engine, 'audit', self.since) if v['version'] == self.champion]
-    return harm([r['label'] == r['truth'] for r in v], self.reference.accuracy, self.plan.alarm.tolerance, [r['locationID'] for r in v] or None)
+def alarming(self: Simulation) -> list[dict]:
+    "What the champion answered since the first alert that is open: a look in life goes back further than one window of ours."
+    return captured(self.engine, min(a.since for a in self.alarms.alerts), version=self.champion)[::-1] if self.alarms.alerts else []
 
-Simulation.look, Simulation.harm = look, harm_of
+Simulation.look, Simulation.alarming = look, alarming

@@ -43,6 +43,7 @@ class App:
         self.service, self.guard, self.telemetry, self.board, self.web, self.fetch = service, guard, telemetry, board, web, fetch
         self.room, self.state, self.leaving = room or service.room, web.state, False   # leaving: about to stop, still answering
         self.connections: Callable[[], int] = lambda: 0
+        self.figures: list[Callable[[], dict]] = []   # further parts of the snapshot: counters, gauges, wrong
         self.hot = {('POST', '/v1/predict'): self.predict, ('POST', '/v1/predict/batch'): self.predict_batch}
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
@@ -254,6 +255,10 @@ def snapshot(app: App) -> dict:
     found['counters'] += engines['counters'] + [[['log_lines_dropped'], dropped], [['listener_failures'], app.service.listener_failures]]
     found['gauges'] = engines['gauges'] + [[['weight', v], w] for v, w in app.service.fleet.weights().items()] + [
         [['connections'], app.connections()], [['workers'], 1], [['ready'], int(bool(loaded) and not app.service.draining)]]
+    found['wrong'] = {}
+    for more in (figures() for figures in app.figures):
+        for kind in ('counters', 'gauges'): found[kind] = more.get(kind, []) + found[kind]
+        found['wrong'] |= more.get('wrong', {})
     return found
 
 def own_routes(find: Callable[[], App]) -> list[Route]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REQUESTS', 'ANSWERS', 'PHOTOS', 'CAPTURE', 'CONTEXT', 'CaptureConfig', 'position', 'request_row', 'half',
-           'answer_row', 'sampled', 'disagree', 'Capture', 'forget', 'captured']
+           'answer_row', 'sampled', 'disagree', 'Capture', 'figures', 'forget', 'captured']
 
 # %% ../../nbs/serving/640_capture.ipynb #9248401b
 import math, queue, threading, time
@@ -117,7 +117,8 @@ class Capture:
                  config: CaptureConfig = CaptureConfig(),
                  conceal: Callable[[np.ndarray], np.ndarray] | None = None):   # (H, W, 3) RGB -> the same with people blurred
         self.config, self.conceal, self.store, self.engine = config, conceal, PhotoStore(photos), open_engine(url)
-        self.counts, self.failing, self.error = Counter(kept=0, lost=0, failures=0), None, None
+        self.counts, self.failing, self.error = Counter(kept=0, full=0, unwritten=0, failures=0), None, None
+        self.lost_at = None   # s since 1970: when a request was last let go
         self._queue, self._over, self._idle = queue.Queue(config.waiting), threading.Event(), threading.Event()
         prepare(self.engine, CAPTURE)
         self._thread = threading.Thread(target=self._write_on, name='capture', daemon=True)
@@ -128,7 +129,16 @@ class Capture:
         why = 'console' if served.door == 'console' else 'sample' if sampled(served.request_id, self.config.sample) else 'disagreement' if shadow and disagree(served.answers, shadow) else None
         if why is None: return
         try: self._queue.put_nowait((time.time(), why, served, shadow or {}))
-        except queue.Full: self.counts['lost'] += 1
+        except queue.Full: self._let_go('full')
+
+    def _let_go(self, why: str, n: int = 1) -> None:
+        self.counts[why] += n
+        self.lost_at = time.time()
+
+    @property
+    def lost(self) -> int:
+        "Requests of the sample that were not kept."
+        return self.counts['full'] + self.counts['unwritten']
 
     def close(self, timeout: float = 5) -> None:
         "Write what waits, and end."
@@ -149,21 +159,21 @@ def _batch(self) -> list:
 
 def _write_on(self) -> None:
     "The thread: write batches until closed, and again what could not be written."
-    batch = []
+    batch, tries = [], 0
     while batch or not (self._over.is_set() and self._queue.empty()):
         batch = batch or self._batch()
         if not batch: continue
         try:
             self._write(batch)
             self.counts['kept'] += len(batch)
-            self.failing, batch = None, []
+            self.failing, batch, tries = None, [], 0
         except Exception as e:   # whatever a disk, a bucket or a database can say; serving goes on
-            self.error, self.failing = one_line(e, 200), self.failing or time.time()
+            self.error, self.failing, tries = one_line(getattr(e, 'orig', None) or e, 200), self.failing or time.time(), tries + 1
             self.counts['failures'] += 1
             if self._over.is_set():
-                self.counts['lost'] += len(batch)
+                self._let_go('unwritten', len(batch))
                 batch = []
-            else: self._over.wait(min(5, .2 * 2 ** min(self.counts['failures'], 5)))
+            else: self._over.wait(min(5, .2 * 2 ** min(tries, 5)))
 
 Capture._batch, Capture._write_on = _batch, _write_on
 
@@ -208,6 +218,21 @@ def _insert(engine, table):
     return (postgresql if engine.dialect.name == 'postgresql' else sqlite).insert(table).on_conflict_do_nothing()
 
 Capture._photo, Capture._concealed, Capture._write = _photo, _concealed, _write
+
+# %% ../../nbs/serving/640_capture.ipynb #87509335
+def figures(self, now: float | None = None) -> dict:   # part of a worker's snapshot: counters, gauges, wrong
+    "How capturing does, for `/metrics`, and in `wrong` what is the matter: key -> (message, when it was; None: it still is)."
+    now, c = time.time() if now is None else now, self.counts
+    since, lost_at, at = self.failing, self.lost_at, lambda t: time.strftime('%Y-%m-%d %H:%MZ', time.gmtime(t))
+    wrong = {}
+    if since: wrong['capture.failing'] = f'no request could be kept since {at(since)}: {self.error}', None
+    if lost_at: wrong['capture.lost'] = f'{self.lost:,} requests were not kept since the server started, the last one {at(lost_at)}', lost_at
+    counters = dict(captured=c['kept'], capture_failures=c['failures'], capture_photos_not_kept=c['not_emptied'])
+    gauges = dict(capture_waiting=self._queue.qsize(), capture_failing_seconds=now - since if since else 0)
+    return dict(counters=[[[k], v] for k, v in counters.items()] + [[['capture_lost', why], c[why]] for why in ('full', 'unwritten')],
+                gauges=[[[k], v] for k, v in gauges.items()], wrong=wrong)
+
+Capture.figures = figures
 
 # %% ../../nbs/serving/640_capture.ipynb #fa13d133
 def forget(engine: sa.Engine, store: PhotoStore, *,

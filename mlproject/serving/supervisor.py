@@ -35,15 +35,19 @@ def listen(host: str, port: int, backlog: int = 512) -> socket.socket:
     return sock
 
 # %% ../../nbs/serving/655_supervisor.ipynb #2aeb53fd
-def begin(path: Path, models: dict[str, str], typed: bool) -> None:   # rollout.json; version -> folder; whether somebody named the model
-    "Go on with the versions and shares of before, unless another model was named: a restart ends no release."
+def begin(path: Path, models: dict[str, str], typed: bool, anew: bool = False) -> None:   # rollout.json; version -> folder; whether somebody named the model; whether it alone is wanted
+    "Go on with the versions and shares of before: a restart ends no release and undoes none. A named model takes the place of one that was only served, never of what a release put there."
     before = read_json(path) if path.exists() else {}
     there, shares = before.get('models', {}), {v: w for v, w in before.get('weights', {}).items() if w}
-    whole, other = shares and all((Path(folder) / 'extended.json').exists() for folder in there.values()), set(there.values()) != set(models.values())
-    goes_on = whole and (not typed or set(models.values()) <= set(there.values()))
-    if shares and other: say(f'goes on as before: {", ".join(f"{v} {w / sum(shares.values()):.0%}" for v, w in shares.items())} (to begin anew, remove {path})' if goes_on else
-                             f'version {", ".join(shares)} of {path} gives way to {", ".join(models)}; its release, if one is running, is to be rolled back')
-    if not goes_on: write_json(path, dict(models=models, weights={next(iter(models)): 1}))
+    whole, named = shares and all((Path(folder) / 'extended.json').exists() for folder in there.values()), set(models.values()) <= set(there.values())
+    goes_on = whole and not anew and (not typed or named or before.get('released', True))
+    if shares and set(there.values()) != set(models.values()): say(_goes_on(shares, path, models, typed and not named) if goes_on else
+        f'version {", ".join(shares)} of {path} gives way to {", ".join(models)}; its release, if one is running, is to be rolled back')
+    if not goes_on: write_json(path, dict(models=models, weights={next(iter(models)): 1}, released=False))
+
+def _goes_on(shares: dict, path: Path, models: dict, left_out: bool) -> str:
+    whose = f'goes on as before: {", ".join(f"{v} {w / sum(shares.values()):.0%}" for v, w in shares.items())}'
+    return f'{whose}, as released; {", ".join(models.values())} is NOT served: `mlproject release start` brings a version in, --anew serves this one alone' if left_out else f'{whose} (--anew begins with the named model alone)'
 
 @dataclass
 class Hand:
@@ -62,14 +66,14 @@ class Supervisor:
     "Listens and keeps workers running."
     def __init__(self, settings: Serving, models: dict[str, str], compose: str | None = None, name: str = 'mlproject',
                  announce=lambda supervisor: None,        # called when the first worker is ready
-                 typed: bool = True):                     # whether somebody named the model, see `begin`
+                 typed: bool = True, anew: bool = False): # see `begin`
         self.settings, self.compose, self.name, self.announce = settings, compose, name, announce
         self.listener = listen(settings.host, settings.port)
         self.port = self.listener.getsockname()[1]
         self.state = Path(settings.state or tempfile.mkdtemp(prefix='mlproject-serve-', dir='/dev/shm' if os.access('/dev/shm', os.W_OK) else None))
         self.state.mkdir(parents=True, exist_ok=True)
         for old in (*self.state.glob('worker-*.json'), *self.state.glob('failed-*')): old.unlink()
-        if models: begin(self.state / 'rollout.json', models, typed)
+        if models: begin(self.state / 'rollout.json', models, typed, anew)
         self.hands: list[Hand] = []
         self.selector = selectors.DefaultSelector()
         self.started, self.announced, self.stopping, self.count, self.faults = time.monotonic(), False, None, 0, 0
@@ -256,12 +260,13 @@ def serve(model: str | Path | dict[str, str],         # folder of an extended mo
           version: str | None = None,                  # how clients name it; default: the beginning of its digest
           compose: str | None = None,                  # 'module:function' that adds routers, listeners, gRPC (serving.worker.Extras)
           announce=None,                               # told when ready; default: print how to try it
-          typed: bool = True) -> None:                 # whether somebody named the model: otherwise the versions of the state folder go on
+          typed: bool = True,                          # whether somebody named the model: otherwise the versions of the state folder go on
+          anew: bool = False) -> None:                 # begin with this model, whatever a release put into the state folder
     "Serve until SIGTERM. Raises `Problem` for what a person can mend."
     models = model if isinstance(model, dict) else {version or _version(Path(model)): str(Path(model).resolve())}
     for folder in models.values():
         if not (Path(folder) / 'extended.json').exists(): raise Problem(f'{folder} is not an extended model: `make run` makes one')
-    Supervisor(apportioned(settings), models, compose, announce=announce or greet, typed=typed).run()
+    Supervisor(apportioned(settings), models, compose, announce=announce or greet, typed=typed, anew=anew).run()
 
 def apportioned(s: Serving) -> Serving:
     "Cores as processes and threads, where the settings leave it open: processes share no interpreter lock, but each holds the models."

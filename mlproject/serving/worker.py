@@ -78,6 +78,7 @@ class Extras:
     routers: list = field(default_factory=list)       # FastAPI routers, each route guarded
     routes: list = field(default_factory=list)        # (service, admit) -> Starlette routes
     listeners: list = field(default_factory=list)     # of the service
+    figures: list[Callable] = field(default_factory=list)   # () -> counters, gauges, wrong: further parts of the snapshot
     start: list[Callable] = field(default_factory=list)  # async functions called once the model is loaded
     stop: list[Callable] = field(default_factory=list)   # async functions called at the end
 
@@ -140,7 +141,7 @@ class Worker:
         self.app = create_app(self.service, guard=guard, telemetry=telemetry, board=Board(state, me), routers=self.extras.routers, routes=self.extras.routes,
                               fetch=fetch, origins=origins, name=name)
         self.inner = getattr(self.app, 'app', self.app)           # without the shell of CORS
-        self.inner.state.rollout = self.rollout
+        self.inner.state.rollout, self.inner.figures = self.rollout, self.extras.figures
         self.connections = Connections(self.app, Rules(s.header_s, s.body_s, s.idle_s), lambda: self.say(b'c'))
         self.inner.connections = lambda: len(self.connections)
 
