@@ -136,12 +136,15 @@ class JpegParts:
 def jpeg_parts(data: bytes,     # a JPEG file
                ) -> JpegParts:
     "Walk the segments of a JPEG without decoding it; stops quietly where the chain breaks. `PhotoError` when there are too many."
-    exif, icc, adobe, scans, pos, left = b'', {}, False, 0, 2, MAX_SEGMENTS
+    exif, icc, adobe, scans, pos, left, whole = b'', {}, False, 0, 2, MAX_SEGMENTS, b''   # whole: components, as the only scan of a sequential JPEG starts
     while (found := _next_marker(data, pos)) and (marker := data[found.start() + 1]) != 0xd9:
         start = found.start() + 4
         end = found.start() + 2 + int.from_bytes(data[start - 2:start], 'big')
         body = data[start:end] if marker in (0xe1, 0xe2, 0xee) else b''
-        if marker == 0xda: scans += 1
+        if marker in (0xc0, 0xc1): whole = data[start + 5:start + 6]
+        elif marker == 0xda:
+            scans += 1
+            if whole and data[start:start + 1] == whole: break
         elif body.startswith(b'Exif\0\0') and not exif: exif = body[6:]
         elif body.startswith(b'ICC_PROFILE\0') and len(body) > 14: icc[body[12]] = body[14:]
         elif body.startswith(b'Adobe'): adobe = True
