@@ -62,6 +62,8 @@ async def predict(self: App, scope: dict, receive: Callable, send: Callable, ask
     status = 200
     try:
         ask.key = self.guard.admit(ask.token, 'predict')
+        check_length(ask.headers, self.service.limits.body_bytes)
+        self.service.check_room()
         body = await read_body(receive, ask, self.service.limits.body_bytes, self.room)
         start = time.monotonic()
         request = read_request(text_of(ask.headers.get(b'content-type')), body, scope['query_string'], self.service.limits)

@@ -58,6 +58,15 @@ def _full(self: Engine, jobs: list[Job]) -> float | None:   # None, or the secon
     many = len(self._waiting) + len(jobs) > c.queue or self._bytes + sum(j.size for j in jobs) > c.queue_mib * 2**20
     return wait if many or wait > c.queue_ms / 1000 or time.monotonic() + wait > jobs[0].deadline else None
 
+@patch
+def crowded(self: Engine) -> float | None:   # seconds that a photo would wait
+    "None while one more photo is taken in. Otherwise it counts as refused."
+    with self._lock:
+        c, wait = self.config, self.wait_s(1)
+        if not self._waiting or self._draining or len(self._waiting) < c.queue and wait <= c.queue_ms / 1000: return None
+        self._counts['shed'] += 1
+    return wait
+
 # %% ../../nbs/serving/620_engine.ipynb #ac687ac7
 @patch
 def _admit(self: Engine, jobs: list[Job], urgent: bool) -> None:
