@@ -106,7 +106,7 @@ def _id(value: Any) -> str | None:
 PHOTO_FIELDS = ('photos', 'photo')
 OPTION_BYTES = 1024            # of a form field that is no photo
 HEAD_BYTES = 4096              # of the headers of a part
-_HEADER = re.compile(rb"([!#-'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*)")
+_HEADER = re.compile(rb"([!#-'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*)")
 
 def _no_form(why: str) -> ServingError: return ServingError('malformed', f'not multipart/form-data: {why}', 'body')
 
