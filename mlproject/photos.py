@@ -7,8 +7,11 @@ __all__ = ['REASONS', 'MAX_SCANS', 'MAX_SEGMENTS', 'MAX_PROFILE', 'MAX_BYTES', '
            'upright', 'photo_bytes', 'read_photo', 'photo_exif', 'fit_photo', 'to_input']
 
 # %% ../nbs/020_photos.ipynb #daa0c7b0
+import errno
 import io
+import os
 import re
+import stat
 import struct
 import warnings
 import zlib
@@ -278,12 +281,31 @@ def photo_bytes(source: bytes | str | Path,  # the bytes themselves, or a path
                 ) -> bytes:
     "The content of a photo file. Raises `PhotoError`: missing, unreadable, too_large."
     if isinstance(source, (bytes, bytearray, memoryview)): return bytes(source)
-    path = Path(source)
-    try:
-        if not path.is_file(): raise PhotoError('missing', f'{path.name} is {"a folder" if path.is_dir() else "not there"}')
-        if (size := path.stat().st_size) > MAX_BYTES: raise PhotoError('too_large', f'{size:,} bytes, at most {MAX_BYTES:,}')
-        return path.read_bytes()
-    except OSError as error: raise PhotoError('unreadable', f'{path.name[:80]}: {error.strerror}') from error
+    try: file = os.open(source, _READING)
+    except OSError as error: raise _no_file(source, error) from error
+    except ValueError as error: raise PhotoError('missing', 'a name that no file can have') from error
+    try: return _whole(file, source)
+    except OSError as error: raise _no_file(source, error) from error
+    finally: os.close(file)
+
+
+_READING = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)   # to open a pipe must not wait for who writes into it
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+def _no_file(source, error: OSError) -> PhotoError:
+    name = Path(source).name
+    return PhotoError('missing', f'{name} is not there') if error.errno in _NOWHERE else PhotoError('unreadable', f'{name[:80]}: {error.strerror}')
+
+
+def _whole(file: int, source) -> bytes:
+    "All of an open file, in as few calls as can be: among threads each one waits its turn."
+    found = os.fstat(file)
+    if not stat.S_ISREG(found.st_mode): raise PhotoError('missing', f'{Path(source).name} is {"a folder" if stat.S_ISDIR(found.st_mode) else "not there"}')
+    if found.st_size > MAX_BYTES: raise PhotoError('too_large', f'{found.st_size:,} bytes, at most {MAX_BYTES:,}')
+    data = os.read(file, found.st_size)
+    while len(data) < found.st_size and (more := os.read(file, found.st_size - len(data))): data += more   # a network may give less than was asked for
+    return data
 
 
 def _check_size(width: int, height: int, max_pixels: int, min_side: int) -> None:
