@@ -1,5 +1,5 @@
 """Our server against LitServe, BentoML and plain FastAPI + torch: the same network, photos and cores, `wrk` on loopback, rounds that
-take turns. `python benchmarks/serving.py --make-peers` first; a quick look: `--seconds 4 --rounds 1 --only ours,litserve`.
+take turns. `python benchmarks/serving.py --make-peers` first; a quick look: `--seconds 4 --rounds 1 --only 'ours;litserve'`.
 
 The load generator shares the cores, so CPU-ms per request of the whole server (all its processes) stands beside requests/s.
 """
@@ -44,7 +44,7 @@ def ours(name: str, model: str, *more: str) -> Server:   # more: settings, such 
 
 BARE = Server('bare engine', (sys.executable, str(HERE / 'bare_engine.py'), '{folder}', '{port}'))
 SERVERS = dict(
-    mobilenet_v3_small=[ours('ours', 'plain'), ours('ours, one process', 'plain', 'workers=1', 'threads=2'), BARE, peer('litserve'), peer('litserve', 'ours'), peer('bentoml', ready='/readyz'), peer('fastapi')],
+    mobilenet_v3_small=[ours('ours', 'plain'), ours('ours, as chosen', 'variant'), ours('ours, one process', 'plain', 'workers=1', 'threads=2'), BARE, peer('litserve'), peer('litserve', 'ours'), peer('bentoml', ready='/readyz'), peer('fastapi')],
     resnet18=[ours('ours, as chosen', 'variant'), ours('ours, int8 unjudged', 'int8'), ours('ours, float32', 'plain'), peer('litserve')])
 
 def prepare(home: Path, source: Path) -> None:
@@ -156,7 +156,7 @@ def main() -> None:
     p.add_argument('--seconds', type=float, default=10)
     p.add_argument('--rounds', type=int, default=3)
     p.add_argument('--connections', default='16,64')
-    p.add_argument('--only', default='', help='names of servers, by comma')
+    p.add_argument('--only', default='', help='names of servers, by semicolon')
     p.add_argument('--networks', default=','.join(NETWORKS))
     p.add_argument('--home', default='/tmp/peers/work', help='where networks and photos are made')
     p.add_argument('--publish', action='store_true', help='keep the tables in benchmarks/results')
@@ -167,7 +167,7 @@ def main() -> None:
     home.mkdir(parents=True, exist_ok=True)
     prepare(home, SHARED / 'photos/caltech101_animals')
     for backbone in o.networks.split(','):
-        servers, rows = [s for s in SERVERS[backbone] if not o.only or s.name in o.only.split(',')], []
+        servers, rows = [s for s in SERVERS[backbone] if not o.only or s.name in o.only.split(';')], []
         for i in range(o.rounds):
             for s in servers:
                 rows += measure(s, home / backbone, home, [int(c) for c in o.connections.split(',')], o.seconds)

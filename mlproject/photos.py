@@ -7,8 +7,11 @@ __all__ = ['REASONS', 'MAX_SCANS', 'MAX_SEGMENTS', 'MAX_PROFILE', 'MAX_BYTES', '
            'upright', 'photo_bytes', 'read_photo', 'photo_exif', 'fit_photo', 'to_input']
 
 # %% ../nbs/020_photos.ipynb #daa0c7b0
+import errno
 import io
+import os
 import re
+import stat
 import struct
 import warnings
 import zlib
@@ -136,12 +139,15 @@ class JpegParts:
 def jpeg_parts(data: bytes,     # a JPEG file
                ) -> JpegParts:
     "Walk the segments of a JPEG without decoding it; stops quietly where the chain breaks. `PhotoError` when there are too many."
-    exif, icc, adobe, scans, pos, left = b'', {}, False, 0, 2, MAX_SEGMENTS
+    exif, icc, adobe, scans, pos, left, whole = b'', {}, False, 0, 2, MAX_SEGMENTS, b''   # whole: components, as the only scan of a sequential JPEG starts
     while (found := _next_marker(data, pos)) and (marker := data[found.start() + 1]) != 0xd9:
         start = found.start() + 4
         end = found.start() + 2 + int.from_bytes(data[start - 2:start], 'big')
         body = data[start:end] if marker in (0xe1, 0xe2, 0xee) else b''
-        if marker == 0xda: scans += 1
+        if marker in (0xc0, 0xc1): whole = data[start + 5:start + 6]
+        elif marker == 0xda:
+            scans += 1
+            if whole and data[start:start + 1] == whole: break
         elif body.startswith(b'Exif\0\0') and not exif: exif = body[6:]
         elif body.startswith(b'ICC_PROFILE\0') and len(body) > 14: icc[body[12]] = body[14:]
         elif body.startswith(b'Adobe'): adobe = True
@@ -275,12 +281,31 @@ def photo_bytes(source: bytes | str | Path,  # the bytes themselves, or a path
                 ) -> bytes:
     "The content of a photo file. Raises `PhotoError`: missing, unreadable, too_large."
     if isinstance(source, (bytes, bytearray, memoryview)): return bytes(source)
-    path = Path(source)
-    try:
-        if not path.is_file(): raise PhotoError('missing', f'{path.name} is {"a folder" if path.is_dir() else "not there"}')
-        if (size := path.stat().st_size) > MAX_BYTES: raise PhotoError('too_large', f'{size:,} bytes, at most {MAX_BYTES:,}')
-        return path.read_bytes()
-    except OSError as error: raise PhotoError('unreadable', f'{path.name[:80]}: {error.strerror}') from error
+    try: file = os.open(source, _READING)
+    except OSError as error: raise _no_file(source, error) from error
+    except ValueError as error: raise PhotoError('missing', 'a name that no file can have') from error
+    try: return _whole(file, source)
+    except OSError as error: raise _no_file(source, error) from error
+    finally: os.close(file)
+
+
+_READING = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)   # to open a pipe must not wait for who writes into it
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+def _no_file(source, error: OSError) -> PhotoError:
+    name = Path(source).name
+    return PhotoError('missing', f'{name} is not there') if error.errno in _NOWHERE else PhotoError('unreadable', f'{name[:80]}: {error.strerror}')
+
+
+def _whole(file: int, source) -> bytes:
+    "All of an open file, in as few calls as can be: among threads each one waits its turn."
+    found = os.fstat(file)
+    if not stat.S_ISREG(found.st_mode): raise PhotoError('missing', f'{Path(source).name} is {"a folder" if stat.S_ISDIR(found.st_mode) else "not there"}')
+    if found.st_size > MAX_BYTES: raise PhotoError('too_large', f'{found.st_size:,} bytes, at most {MAX_BYTES:,}')
+    data = os.read(file, found.st_size)
+    while len(data) < found.st_size and (more := os.read(file, found.st_size - len(data))): data += more   # a network may give less than was asked for
+    return data
 
 
 def _check_size(width: int, height: int, max_pixels: int, min_side: int) -> None:

@@ -34,7 +34,7 @@ print(json.dumps(said))'''
 
 def looked_up(uri: str # models:/NAME/VERSION, models:/NAME@ALIAS
              ) -> tuple[Path, str]: # folder, version
-    "Ask the registry in a process that ends: its client takes 200 MB, and the server's parent lives for months."
+    "Ask the registry in a process that ends: the client of a tracking server takes 200 MB, and the server's parent lives for months."
     done = subprocess.run([sys.executable, '-c', LOOK_UP, uri], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     try: said = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError): raise Problem(f'the registry could not be asked for {uri}: status {done.returncode}') from None

@@ -150,6 +150,7 @@ class Serving:
     queue_ms: int = 250  # a request that would wait longer is refused with 503
     deadline_ms: int = 2000  # a request is answered in that time, or with 504
     body_mib: int = 32  # most MiB of a request
+    room_mib: int = 256  # most MiB of the bodies that a process holds at once, at least two requests'
     photo_mib: int = 10  # most MiB of a photo
     photos: int = 32  # most photos of a request
     megapixels: int = 50  # most million pixels of a photo

@@ -50,6 +50,14 @@ def test_every_form_of_a_request_gives_the_same_answer(fleet):
     assert [a.status_code for a in answers] == [200] * 4 and all(f == found[0] for f in found)
 
 
+@pytest.mark.parametrize('chosen, told', [({}, ('model.onnx', 'onnxruntime', 'float32')), (dict(file='model.int8.onnx', runtime='openvino', precision='float32'), ('model.int8.onnx', 'openvino', 'int8')),
+                                          (dict(file='model.onnx', runtime='openvino', precision='bfloat16'), ('model.onnx', 'openvino', 'bfloat16'))])
+def test_a_version_says_which_variant_of_its_network_answers(fleet, monkeypatch, chosen, told):
+    monkeypatch.setitem(fleet.get('7').about, 'network', {'platform': 'onnx'} | chosen)
+    for found in (asked(made(fleet), 'GET', '/v1/models').json()['models'][0], asked(made(fleet), 'GET', '/v1/models/7').json()):
+        assert found['network'] == dict(zip(('file', 'runtime', 'precision'), told))
+
+
 @pytest.mark.parametrize('words, status, code', [
     (dict(content=b''), 422, 'missing'), (dict(content=b'hello'), 415, 'not_an_image'), (dict(content=PHOTO[:300]), 422, None),
     (dict(content=PHOTO, headers={'content-type': 'text/plain'}), 415, 'unsupported_media_type'),

@@ -43,6 +43,17 @@ def test_line_ends_and_dashes_in_a_photo_are_its_own():
     data = b'\r\n--\r\n----\r\n\r\n--cu\r\r\n-'
     assert read_request(*sent(files=[('photo', ('a', data))])).photos[0].data == data
 
+def test_a_form_is_cut_by_the_letter():
+    head, end = b'content-disposition: form-data; name="photos"', b'\r\n--cut--'
+    def parts(*bodies, after=b''): return read_request('multipart/form-data; boundary=cut', b''.join(bodies) + end + after)
+    assert parts(b'--cut \t\r\n', head, b'\r\n\r\nab').photos[0].data == b'ab'                         # padding behind the boundary
+    assert parts(b'--cut\r\n', head, b'\r\n\r\nab', after=b'\r\nanything').photos[0].data == b'ab'    # what follows the end is no part
+    assert parts(b'--cut\r\n', head, b'\r\n\r\n', after=b'\r\n').photos[0].error.code == 'empty'
+    for bad in ([b'before\r\n--cut\r\n', head, b'\r\n\r\nab'], [b'--cut\r\n', head, b'\r\n\r\na\r\n--cutter\r\nb'], [b'--cut\r\n', head, b'\r\n folded\r\n\r\nab'],
+                [b'--cut\r\n', head, b'\r\n', head, b'\r\n\r\nab'], [b'--cut\r\n', head, b'\r\nx: ' + b'x' * 5000, b'\r\n\r\nab'], [b'--cut\r\nno header\r\n\r\nab']):
+        with pytest.raises(ServingError) as e: parts(*bad)
+        assert e.value.code == 'malformed' and 'form' in e.value.detail
+
 def test_an_unknown_field_is_named_with_those_that_exist():
     e = refused(*sent(files=[('image', ('a.jpg', b'x'))]))
     assert (e.code, e.field) == ('unknown_field', 'image') and 'photos' in e.allowed

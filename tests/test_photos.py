@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlproject.photos import REASONS, PhotoError, fit_photo, photo_exif, read_photo, upright
+from mlproject.photos import REASONS, PhotoError, fit_photo, photo_bytes, photo_exif, read_photo, upright
 
 ODD = Path(os.environ.get('MLPROJECT_SHARED_DATA') or Path(__file__).resolve().parents[2] / 'shared' / 'data') / 'odd_images'
 SMOOTH = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8), (160, 120), interpolation=cv2.INTER_CUBIC)
@@ -220,3 +220,14 @@ def test_real_odd_photos():
     assert read_photo(ODD / 'african_elephants_with_exif_orientation.jpg').shape == plain.shape
     grey = read_photo(ODD / 'african_elephants_bw.jpg')
     assert grey.shape == plain.shape and (grey[..., 0] == grey[..., 2]).all()
+
+
+def test_what_is_no_file_has_a_reason_and_nobody_waits_for_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    (tmp_path / 'loop').symlink_to('loop')
+    for place, reason in ((tmp_path / 'pipe', 'missing'), (tmp_path / 'loop', 'missing'), (tmp_path, 'missing'), (tmp_path / 'none', 'missing'), ('a\0b', 'missing'),
+                          (tmp_path / 'none/below', 'missing'), ('x' * 300, 'unreadable')):
+        with pytest.raises(PhotoError) as e: photo_bytes(place)
+        assert e.value.reason == reason and '\n' not in str(e.value)
+    (tmp_path / 'bytes').write_bytes(data := os.urandom(100_000))
+    assert photo_bytes(tmp_path / 'bytes') == photo_bytes(str(tmp_path / 'bytes')) == data

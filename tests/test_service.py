@@ -1,5 +1,5 @@
 "What all doors call: answers per photo, errors that can be shown, listeners, readiness, stopping."
-import asyncio, threading, time
+import asyncio, json, socket, threading, time
 
 import pytest
 from small_model import photo, small_extended, white
@@ -222,3 +222,40 @@ def test_a_version_that_left_a_moment_ago_costs_nobody_an_answer(serve, folders)
     async def ask(): return await service.predict([PHOTOS[0]])
     assert asyncio.run(ask()).version == '1' and len(chosen) == 2
     two.engine.close()
+
+def test_a_full_server_refuses_before_it_reads_and_the_connection_goes_on(serve):
+    from mlproject.serving.app import create_app
+    from mlproject.serving.connections import IDLE, Connections, Rules
+    service = serve(queue=1, batch=1)
+    engine, gate = block(service)
+    body = PHOTOS[2]
+    head = b'POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/jpeg\r\ncontent-length: %d\r\n\r\n' % len(body)
+    async def answer(reader):
+        told = await asyncio.wait_for(reader.readuntil(b'\r\n\r\n'), 20)
+        length = next(int(l.split(b':')[1]) for l in told.lower().split(b'\r\n') if l.startswith(b'content-length'))
+        return int(told.split()[1]), told.lower(), json.loads(await reader.readexactly(length))
+    async def ask():
+        doors = Connections(create_app(service), Rules())
+        ours, theirs = socket.socketpair()
+        await doors.adopt(theirs)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        busy = []
+        for p in PHOTOS[:2]:
+            busy.append(asyncio.ensure_future(service.predict([p])))
+            await asyncio.sleep(.05)
+        writer.write(head + body[:100])              # most of it is still to come
+        status, told, found = await answer(reader)
+        assert (status, found['code']) == (503, 'overloaded') and b'retry-after: ' in told and b'connection: close' not in told
+        writer.write(body[100:])
+        gate.set()
+        await asyncio.gather(*busy)
+        connection, = doors.state.connections
+        for _ in range(100):
+            if connection.phase == IDLE: break
+            await asyncio.sleep(.05)
+        assert connection.phase == IDLE              # it will be closed when it stays silent
+        writer.write(head + body)
+        assert (await answer(reader))[0] == 200
+        writer.close()
+    asyncio.run(ask())
+    assert engine.stats()['shed'] == 1

@@ -69,6 +69,21 @@ def rss(pid: int) -> int:   # MiB
     return int(Path(f'/proc/{pid}/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') // 2**20
 
 
+def test_the_memory_for_bodies_is_a_setting(model, tmp_path):
+    s, held, size = start(model, tmp_path, body_mib=1, room_mib=2, body_s=60), [], 900_000
+    code = lambda: s.predict(bytes(size))[1].get('code')
+    def full():   # one more body that lacks its last byte
+        held.append(c := socket.create_connection(('127.0.0.1', s.port), timeout=20))
+        c.sendall(b'POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/jpeg\r\ncontent-length: %d\r\n\r\n' % (size + 1) + bytes(size))
+        return code() == 'overloaded'
+    try:
+        until(full)
+        assert len(held) < 20    # of the 256 MiB that are usual, they take less than a tenth
+        for c in held: c.close()
+        until(lambda: code() == 'not_an_image')
+    finally: assert s.stop() == 0
+
+
 def test_headers_have_a_limit(server):
     assert b' 431 ' in server.raw(b'GET / HTTP/1.1\r\nhost: x\r\n' + b'x-a: 1\r\n' * 500 + b'\r\n').split(b'\r\n')[0]
     assert b' 431 ' in server.raw(b'GET / HTTP/1.1\r\nhost: x\r\nx-a: ' + b'a' * 50_000 + b'\r\n\r\n').split(b'\r\n')[0]

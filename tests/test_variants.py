@@ -4,7 +4,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from mlproject.core import Problem, read_json
 from mlproject.export.extended import ExtendedModel, Preprocess
@@ -94,7 +94,7 @@ def test_too_few_photos_or_wrong_ones_choose_nothing(plain, photos, tmp_path):
 
 def test_a_runtime_that_is_missing_is_reported_and_never_fatal(plain, photos, tmp_path, monkeypatch):
     from mlproject.export import runtimes
-    def gone(path, precision, threads): raise Problem('OpenVINO is not here')
+    def gone(path, precision, threads, calls): raise Problem('OpenVINO is not here')
     monkeypatch.setattr(runtimes, '_compiled', gone)
     made = optimise(plain, tmp_path / 'made', photos[0][:30], *photos, variants=[Variant('bfloat16', 'model.onnx', 'openvino', 'bfloat16')], timer=FASTER)
     assert read_json(made / 'extended.json')['lineage']['variants'] | dict(measured=0, told=0) == dict(
@@ -140,6 +140,7 @@ def test_a_model_cannot_name_a_network_outside_its_folder(plain, photos, tmp_pat
         with pytest.raises(Problem, match='has no|allowed: onnxruntime'): ExtendedModel.load(tmp_path / 'bad')
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.randoms(use_true_random=False))
 def test_the_interval_holds_the_loss_and_is_symmetric(n, random):
     before, after = (np.array([random.random() < .8 for _ in range(n)]) for _ in range(2))

@@ -27,6 +27,7 @@ def application(engine: Engine, limits: Limits = Limits()):
     return app
 
 if __name__ == '__main__':
+    sys.setswitchinterval(.0005)   # as our workers do
     model = load_model(sys.argv[1] + '/extended')
     model.check()
     uvicorn.run(application(Engine(model)), port=int(sys.argv[2]), loop='uvloop', http='httptools', lifespan='off', log_level='error', access_log=False)

@@ -107,12 +107,13 @@ def onnx_session(path: str | Path,   # an ONNX file
 def network_session(folder: Path,   # an extended model
                     network: dict,  # `about['network']`; file, runtime and precision are there when `export.variants` chose them
                     threads: int = 0,
-                    session: Callable = onnx_session
+                    session: Callable = onnx_session,
+                    calls: int = 0  # that run side by side, where the runtime must know; 0: as many as there are cores for
                     ):              # with `run(outputs, feeds)`
     "The session of the network that answers: float32 under onnxruntime unless another variant was chosen at export."
     path, runtime = folder / network.get('file', 'model.onnx'), network.get('runtime', 'onnxruntime')
     if runtime == 'onnxruntime': return session(path, threads)
-    if runtime == 'openvino': return OpenVinoSession(path, network.get('precision', 'float32'), threads)
+    if runtime == 'openvino': return OpenVinoSession(path, network.get('precision', 'float32'), threads, calls)
     raise Problem(f'{folder} asks for runtime {runtime!r}; allowed: onnxruntime, openvino')
 
 # %% ../../nbs/export/500_extended.ipynb #ebf54371
@@ -133,7 +134,8 @@ class ExtendedModel:
     def load(cls, folder: str | Path,   # an extended model
              threads: int = 0,          # for decoding and for the network; 0: all cores
              session: Callable = onnx_session,  # (path, threads) -> what runs the network under onnxruntime
-             plain: bool = False        # the float32 network even if another variant was chosen at export
+             plain: bool = False,       # the float32 network even if another variant was chosen at export
+             calls: int = 0             # of the network, side by side; 0: as many as there are cores for
              ) -> 'ExtendedModel':
         "Load and verify. `Problem` for a folder that is incomplete, altered, or of another format version."
         folder = Path(folder)
@@ -145,7 +147,7 @@ class ExtendedModel:
         file = network.get('file', 'model.onnx')
         if file not in [f['name'] for f in manifest['files']]: raise Problem(f'{folder} has no {file}: make it again')
         verify_folder(folder, [file])
-        return cls(about, network_session(folder, network, threads, session), threads or cpus(), folder, manifest['digest'])
+        return cls(about, network_session(folder, network, threads, session, calls), threads or cpus(), folder, manifest['digest'])
 
     def _repr_markdown_(self) -> str:
         p = self.preprocess

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlparse
 
 from ..core import Problem, one_line, read_json, read_manifest, verify_folder
 from .cards import require_card
-from ..mlflow_client import alone, asked, client, database_of, store_of
+from ..mlflow_client import alone, asked, client, database_of, noted, store_of
 from ..settings import load_settings
 
 # %% ../../nbs/export/530_registry.ipynb #428b3242
@@ -55,10 +55,11 @@ def _version(found, tracking_uri: str, aliases=()) -> Version:
 
 def list_versions(name: str, tracking_uri: str) -> list[Version]:
     "All versions of a name, oldest first; none for a name that is not registered."
+    if (book := noted(tracking_uri, _checked(name))) is not None: return [_version(v, tracking_uri, v.aliases) for v in book]
     c, found, token = client(tracking_uri), [], None
     with asked(f'versions of {name}'):
         while token is None or token:
-            page = c.search_model_versions(f"name = '{_checked(name)}'", max_results=1000, page_token=token)
+            page = c.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
             found, token = found + list(page), page.token or ''
         if not found: return []
         names: dict[int, list] = {}

@@ -21,12 +21,12 @@ def has_openvino() -> bool:
     "Whether OpenVINO is installed here."
     return find_spec('openvino') is not None
 
-def _compiled(path: Path, precision: str, threads: int):
-    "A compiled network with as many streams as calls may run side by side."
+def _compiled(path: Path, precision: str, threads: int, calls: int):
+    "A compiled network with a stream for each of the calls that run side by side. With one stream a call runs in the caller's thread."
     try: import openvino
     except ImportError as e: raise Problem(f'{path.name} was chosen to run under OpenVINO: pip install "mlproject[openvino]"') from e
-    config = dict(INFERENCE_PRECISION_HINT=PRECISIONS[precision], INFERENCE_NUM_THREADS=cpus(),
-                  NUM_STREAMS=max(1, cpus() // threads), ENABLE_CPU_PINNING=False)
+    config = dict(INFERENCE_PRECISION_HINT=PRECISIONS[precision], INFERENCE_NUM_THREADS=calls * threads,
+                  NUM_STREAMS=calls, ENABLE_CPU_PINNING=False)
     try: return openvino.Core().compile_model(str(path), 'CPU', config)
     except RuntimeError as e: raise Problem(f'{path.name} is not a network that OpenVINO can load: {one_line(e, 200)}') from e
 
@@ -36,10 +36,12 @@ class OpenVinoSession:
     def __init__(self,
                  path: str | Path,            # an ONNX file
                  precision: str = 'float32',  # that is calculated in: 'float32' or 'bfloat16'
-                 threads: int = 0             # a call may use; 0: all cores. With 1, as many calls as there are cores run side by side
+                 threads: int = 0,            # a call may use; 0: all cores
+                 calls: int = 0               # that run side by side, the others wait; 0: as many as there are cores for
                  ):
         if precision not in PRECISIONS: raise Problem(f'precision {precision!r}; allowed: {", ".join(PRECISIONS)}')
-        self.network, self.own = _compiled(Path(path), precision, threads or cpus()), threading.local()
+        threads = threads or cpus()
+        self.network, self.own = _compiled(Path(path), precision, threads, calls or max(1, cpus() // threads)), threading.local()
 
     def run(self,
             outputs: list[str],              # names

@@ -139,7 +139,7 @@ def try_variants(folder: Path,            # with model.onnx and model.int8.onnx
     "Accuracy and speed of float32 and of every variant that runs here."
     sessions, failed = {}, {}
     for v in (PLAIN, *variants):
-        try: sessions[v.name] = network_session(folder, asdict(v), 1)
+        try: sessions[v.name] = network_session(folder, asdict(v), 1, calls=1)
         except Problem as e: failed[v.name] = str(e)
     x = [preprocess.tensor(pixels[i:i + 4]) for i in range(0, len(pixels), 4)]
     said = {name: np.concatenate([s.run(['logits'], dict(pixels=part))[0] for part in x]).argmax(1) for name, s in sessions.items()}

@@ -63,6 +63,8 @@ async def predict(self: App, scope: dict, receive: Callable, send: Callable, ask
     status = 200
     try:
         ask.key = self.guard.admit(ask.token, 'predict')
+        check_length(ask.headers, self.service.limits.body_bytes)
+        self.service.check_room()
         body = await read_body(receive, ask, self.service.limits.body_bytes, self.room)
         start = time.monotonic()
         request = read_request(text_of(ask.headers.get(b'content-type')), body, scope['query_string'], self.service.limits)
@@ -245,7 +247,11 @@ HANDLERS = {HTTPException: _http_error, RequestValidationError: _validation_erro
 # %% ../../nbs/serving/650_app.ipynb #e46f8209
 def _about(l, weights: dict) -> dict:
     return dict(name=l.name, version=l.version, digest=l.digest, weight=round(weights.get(l.version, 0.), 6), species=len(l.labels),
-                size=l.model.preprocess.size)
+                size=l.model.preprocess.size, network=_network(l.about['network']))
+
+def _network(network: dict) -> dict:   # of `about`; the defaults are those of a model that never was optimised
+    "Which variant of the network answers."
+    return dict(file=network.get('file', 'model.onnx'), runtime=network.get('runtime', 'onnxruntime'), precision='int8' if 'int8' in network.get('file', '') else network.get('precision', 'float32'))
 
 def snapshot(app: App) -> dict:
     "What this worker has counted and how it is, for the `Board`."

@@ -78,12 +78,13 @@ def cores() -> int:
 def answer_all(model: ExtendedModel, entries: list[dict], config: BatchConfig, read: Callable[[str], bytes]) -> list[Answer]:
     "Answers for the entries of a list, in their order."
     groups = [entries[i:i + config.group] for i in range(0, len(entries), config.group)]
-    at_work = Semaphore(cores())
+    far = any(is_uri(e['place']) for e in entries)
+    threads = READERS_AHEAD if far else cores() + 1
+    at_work = Semaphore(cores() if far else threads)
     def one(group: list[dict]) -> list[Answer]:
         photos = [_read(read, e) for e in group]
         with at_work: return answer_group(model, photos, config.top_k)
-    ahead = READERS_AHEAD if any(is_uri(e['place']) for e in entries) else cores() + 1
-    pool = ThreadPoolExecutor(ahead)
+    pool = ThreadPoolExecutor(threads)
     try: return [a for answers in pool.map(one, groups) for a in answers]
     finally: pool.shutdown(cancel_futures=True)
 

@@ -106,7 +106,7 @@ def on_body(self: Connection, body: bytes) -> None:
 
 def on_message_complete(self: Connection) -> None:
     if self.phase == LINGER: return
-    self.enter(ANSWER)
+    self.enter(IDLE if self.cycle.response_complete else ANSWER)   # a request may be refused before its end
     HttpToolsProtocol.on_message_complete(self)
 
 def on_response_complete(self: Connection) -> None:

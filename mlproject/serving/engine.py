@@ -61,6 +61,15 @@ def _full(self: Engine, jobs: list[Job]) -> float | None:   # None, or the secon
 
 KNOWN = 16   # photos after which the measured time is believed: the first ones of a version that is loaded beside a busy one are slow
 
+@patch
+def crowded(self: Engine) -> float | None:   # seconds that a photo would wait
+    "None while one more photo is taken in. Otherwise it counts as refused."
+    with self._lock:
+        c, wait = self.config, self.wait_s(1)
+        if not self._waiting or self._draining or len(self._waiting) < c.queue and (self._seen < KNOWN or wait <= c.queue_ms / 1000): return None
+        self._counts['shed'] += 1
+    return wait
+
 # %% ../../nbs/serving/620_engine.ipynb #ac687ac7
 @patch
 def _admit(self: Engine, jobs: list[Job], urgent: bool) -> None:

@@ -32,7 +32,8 @@ def _json(schema: dict, kind: str = 'application/json') -> dict: return {kind: d
 def _array(of: dict) -> dict: return dict(type='array', items=of)
 
 VERSION_OUT = _object(name=_text(), version=_text(), digest=_text(description='of the content of the folder'), weight=dict(type='number', minimum=0, maximum=1),
-                      species=dict(type='integer'), size=dict(type='integer', description='px, side of the network input'))
+                      species=dict(type='integer'), size=dict(type='integer', description='px, side of the network input'),
+                      network=_object(file=_text(), runtime=_text(description='onnxruntime or openvino'), precision=_text(description='float32, bfloat16 or int8: the variant that answers')))
 VERSION_FULL = dict(type='object', properties=VERSION_OUT['properties'] | dict(
     labels=_array(_text()), signature=dict(type='object'), calibration=dict(type='object')), required=[*VERSION_OUT['required'], 'labels'])
 

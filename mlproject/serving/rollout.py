@@ -136,7 +136,7 @@ def load(self: Fleet, where: str | Path,        # folder, models:/name/3, models
     "Bring a version into memory, warm and checked. It answers to its name at once; the first one also gets all requests."
     folder, version = _find(str(where), version, tracking_uri)
     with self._loading:
-        model = load_model(folder)
+        model = load_model(folder, self.config.workers)
         version = version or model.digest[:8]
         if there := self._versions.get(version):
             if there.digest == model.digest: return there

@@ -113,13 +113,20 @@ async def _ask(self: Service, served: Served, version: str | None, photos: list,
         loaded = self._choose(version, served.route_key)
         served.name, served.version = loaded.name, loaded.version
         try: return await loaded.engine.answers(photos, deadline, served.top_k)
-        except Overloaded as e:
-            raise ServingError('overloaded', headers={'Retry-After': str(max(1, math.ceil(e.retry_after)))}) from None
+        except Overloaded as e: raise _overloaded(e.retry_after) from None
         except Draining:
             if self.fleet.get(loaded.version) is loaded: raise ServingError('draining', headers=SOON) from None
             # else it was unloaded between the choice and the question: choose again
 
 SOON = {'Retry-After': '1'}
+
+def _overloaded(wait: float) -> ServingError: return ServingError('overloaded', headers={'Retry-After': str(max(1, math.ceil(wait)))})
+
+@patch
+def check_room(self: Service) -> None:
+    "Raises `ServingError` when one more photo would be refused, whatever it is: a door asks before it reads. Where several versions answer, nobody knows yet which one it will be."
+    there = self.fleet.versions()
+    if len(there) == 1 and (wait := there[0].engine.crowded()) is not None: raise _overloaded(wait)
 
 @patch
 def _choose(self: Service, version: str | None, route_key: str | None) -> Loaded:

@@ -24,6 +24,8 @@ def serving_session(path: str | Path,   # an ONNX file
         except Problem as e: log.warning('the GPU cannot be used, the CPU will be: %s', e)
     return onnx_session(path, threads)
 
-def load_model(folder: str | Path) -> ExtendedModel:   # an extended model, its network opened for serving
+def load_model(folder: str | Path,   # an extended model
+               calls: int = 0        # worker threads of the engine; 0: one for each core
+               ) -> ExtendedModel:   # its network opened for serving
     "Load and verify for an engine."
-    return ExtendedModel.load(folder, threads=1, session=serving_session)
+    return ExtendedModel.load(folder, threads=1, session=serving_session, calls=calls)

@@ -119,6 +119,7 @@ class Worker:
         from mlproject.serving.connections import Connections, Rules
         from mlproject.serving.engine import EngineConfig
         from mlproject.serving.guarding import Guard, check_listening
+        from mlproject.serving.limits import Room
         from mlproject.serving.rollout import Fleet
         from mlproject.serving.service import Service
         from mlproject.serving.telemetry import Board, Lines, Telemetry, log_to
@@ -130,7 +131,7 @@ class Worker:
         check_listening(s.host, guard, s.unguarded)
         self.rollout = Rollout(state)
         limits, fetch = limits_of(s), None
-        self.service = Service(Fleet(EngineConfig(s.threads, s.batch, s.queue, queue_ms=s.queue_ms, deadline_ms=s.deadline_ms), limits), limits)
+        self.service = Service(Fleet(EngineConfig(s.threads, s.batch, s.queue, queue_ms=s.queue_ms, deadline_ms=s.deadline_ms), limits), limits, room=Room(max(s.room_mib, 2 * s.body_mib) * MIB))
         if limits.urls:
             from mlproject.serving.fetching import Fetcher
             fetch = Fetcher(limits).fill
