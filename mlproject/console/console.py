@@ -12,7 +12,7 @@ from functools import partial
 import sqlalchemy as sa
 
 from ..core import Problem
-from .apart import Apart
+from ..apart import Apart
 from .candidates import Registry
 from .curated import Shown, data
 from .pages import static, templates
