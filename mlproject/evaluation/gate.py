@@ -61,7 +61,7 @@ class GateResult:
     def reason(self) -> str:
         "One line: the first check that failed, or what was shown."
         bad = [c for c in self.checks if not c.passed]
-        if not bad: return f'{len(self.checks)} checks passed'
+        if not bad: return f'{sum(c.kind != "shown" for c in self.checks)} checks passed'
         c = bad[0]
         return f'{c.name}: {c.kind}, lower bound {c.low:+.3f}, needed {c.needed:+.3f}' + (f' (and {len(bad) - 1} more)' if len(bad) > 1 else '')
 
