@@ -14,18 +14,18 @@ from typing import Any
 from .core import Problem, digest, finite, one_line
 
 # %% ../nbs/055_apart.ipynb #eb40d25f
-def answer(told: Callable[..., Any]) -> None:
+def answer(told: Callable[..., Any], behind: int = 10) -> None:   # behind: niceness; long work stays behind the photos, a short question need not
     "The other process: JSON in, JSON out."
-    os.nice(10)
+    os.nice(behind)
     try: made = dict(answer=told(**json.load(sys.stdin)))
     except Problem as e: made = dict(problem=str(e))
     print('\n' + json.dumps(finite(made), allow_nan=False), flush=True)
     os._exit(0)      # threads of libraries may take seconds to end, or abort
 
 # %% ../nbs/055_apart.ipynb #0a77a1e6
-def asking(module: str) -> subprocess.Popen:
+def asking(module: str, behind: int = 10) -> subprocess.Popen:
     "A process that has `told` of a module, and waits for orders."
-    words = [sys.executable, '-c', f'from mlproject.apart import answer; from {module} import told; answer(told)']
+    words = [sys.executable, '-c', f'from mlproject.apart import answer; from {module} import told; answer(told, {behind})']
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
 
 def heard(process: subprocess.Popen, orders: dict, seconds: float) -> dict:   # with `answer` or `problem`
@@ -42,7 +42,7 @@ def ask(module: str,             # that has `told`
         seconds: float = 60.,    # an answer may take
         **orders) -> Any:
     "One question, in a process of its own. Blocks."
-    found = heard(asking(module), orders, seconds)
+    found = heard(asking(module, 0), orders, seconds)
     if 'problem' in found: raise Problem(found['problem'])
     return found['answer']
 
@@ -52,8 +52,9 @@ class Apart:
     def __init__(self, module: str,            # that has `told`
                  seconds: float = 600.,        # an answer may take
                  good_for: float = 60.,        # s that an answer is kept
-                 most: int = 64):              # answers that are kept
-        self.module, self.seconds, self.good_for, self.most = module, seconds, good_for, most
+                 most: int = 64,               # answers that are kept
+                 behind: int = 10):            # niceness of the process
+        self.module, self.seconds, self.good_for, self.most, self.behind = module, seconds, good_for, most, behind
         self._line, self._asked, self._known, self._process = ThreadPoolExecutor(1, module), {}, {}, None
 
     def look(self, good_for: float | None = None, **orders) -> Any | None:    # s that an earlier answer is good for; None: it is being worked out
@@ -91,7 +92,7 @@ def _said(self: Apart, found: dict) -> Any:
     return found['answer']
 
 def _ask(self: Apart, orders: dict) -> dict:
-    self._process = asking(self.module)
+    self._process = asking(self.module, self.behind)
     return heard(self._process, orders, self.seconds)
 
 def close(self: Apart) -> None:

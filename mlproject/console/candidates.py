@@ -44,7 +44,7 @@ class Registry:
                  uri: str,                 # tracking address
                  seconds: float = 60.):
         self.name, self.uri = name, uri
-        self.apart = Apart(__name__, seconds)
+        self.apart = Apart(__name__, seconds, behind=0)   # a person waits, and it is short
 
     @property
     def there(self) -> bool:
