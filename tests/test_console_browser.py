@@ -328,7 +328,8 @@ def test_a_release_from_start_to_rollback(visit, site):
         if share: page.get_by_label('Share of the requests').fill(share)
         page.get_by_role('button', name=button, exact=True).click()
         comes(page, f"document.querySelectorAll('main section:last-of-type tbody tr').length > {before}")
-    site.ask(12, 700, locationID='cam-9'); draw_audit(site.engine, 1.)
+    for i in range(12): site.ask(1, 700 + i, locationID=f'cam-{20 + i}')         # a burst each
+    draw_audit(site.engine, 1.)
     for w in next_items(site.engine, 'anna', 'audit', 200): review(site.engine, SPECIES, w.id, 'anna', SPECIES[w.id % 3])
     decide('Move to this share', HOSTILE, '25')
     assert rollout()['weights'] == {'2': .25, '1': .75}

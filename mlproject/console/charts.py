@@ -130,7 +130,7 @@ def intervals(title: str, found: list[tuple[str, float, float, float, int]],   #
 # %% ../../nbs/console/857_charts.ipynb #8a601ab4
 def differences(title: str, found: list[tuple],   # name, difference, low, high, needed; None where nothing is known
                 rows: list[tuple], columns: tuple[str, ...], most: int = 24) -> Plot:
-    "A dot and a whisker a row on one scale around zero."
+    "A dot and a whisker a row on one scale around zero; long names are cut, as there is a table."
     shown = [f for f in found if f[1] is not None][:most]
     reach = min(1., max((abs(v) for f in shown for v in f[1:] if v is not None), default=0) or .1)
     x = lambda v: 404 + 200 * max(-1., min(1., v / reach))
@@ -140,7 +140,7 @@ def differences(title: str, found: list[tuple],   # name, difference, low, high,
     def row(i, name, v, low, high, needed):
         y = 22 * i + 15
         asked = '' if needed is None else f'<path class="s2" stroke-width="2" d="M{x(needed):.1f} {y - 7}v14"/>'
-        return (f'<text x="196" y="{y + 4}" text-anchor="end">{escape(one_line(name, 30))}</text>{asked}<path class="s1" stroke-width="2" d="M{edge(low, -1):.1f} {y}H{edge(high, 1):.1f}"/>'
+        return (f'<text x="196" y="{y + 4}" text-anchor="end">{escape(one_line(name, 20))}</text>{asked}<path class="s1" stroke-width="2" d="M{edge(low, -1):.1f} {y}H{edge(high, 1):.1f}"/>'
                 f'<circle class="s1b" r="4" cx="{x(v):.1f}" cy="{y}"/>')
     drawn = ''.join(row(i, *f) for i, f in enumerate(shown))
     return Plot(title, f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">{grid}{zero}{drawn}</svg>', columns, rows)
