@@ -298,7 +298,7 @@ def test_a_release_from_start_to_rollback(visit, site):
     assert page.get_by_role('img', name='Candidate minus champion').first.is_visible() and page.get_by_role('region', name='Checks of version 2').locator('tbody tr').count() == 4
     gated(two, three.digest, uri, of='3')                                     # somebody else judged it against another, after the page was shown
     page.get_by_label('Reason').fill('looks good')
-    start.click()
+    start.click(timeout=120_000)                                               # the registry is asked anew, which loads MLflow
     page.get_by_role('alert').get_by_text('stale: it was compared with version 3').wait_for(timeout=60_000)
     keep(page, 'refused-desktop')
     assert not history(site.engine) and rollout()['weights'] == {'1': 1.} and page.get_by_role('navigation', name='Pages').count() == 1
@@ -311,7 +311,7 @@ def test_a_release_from_start_to_rollback(visit, site):
         return start.count() == 1
     until(offered, 90)                                                        # an answer of the registry is kept for a while
     page.get_by_label('Reason').fill('looks good')
-    start.click()
+    start.click(timeout=120_000)                                               # the registry is asked anew, which loads MLflow
     page.get_by_text('Release of 2').wait_for(timeout=60_000)
     begun = history(site.engine)[-1]
     assert (begun.stage, begun.by, begun.reason, begun.evidence['champion']['digest']) == ('shadow', 'olga', 'looks good', one.digest)
