@@ -140,7 +140,7 @@ def differences(title: str, found: list[tuple],   # name, difference, low, high,
     def row(i, name, v, low, high, needed):
         y = 22 * i + 15
         asked = '' if needed is None else f'<path class="s2" stroke-width="2" d="M{x(needed):.1f} {y - 7}v14"/>'
-        return (f'<text x="196" y="{y + 4}" text-anchor="end">{escape(one_line(name, 20))}</text>{asked}<path class="s1" stroke-width="2" d="M{edge(low, -1):.1f} {y}H{edge(high, 1):.1f}"/>'
+        return (f'<text x="196" y="{y + 4}" text-anchor="end">{escape(one_line(name, 16))}</text>{asked}<path class="s1" stroke-width="2" d="M{edge(low, -1):.1f} {y}H{edge(high, 1):.1f}"/>'
                 f'<circle class="s1b" r="4" cx="{x(v):.1f}" cy="{y}"/>')
     drawn = ''.join(row(i, *f) for i, f in enumerate(shown))
     return Plot(title, f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">{grid}{zero}{drawn}</svg>', columns, rows)
