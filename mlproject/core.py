@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['TEMPORARY', 'MANIFEST', 'OURS', 'one_line', 'Problem', 'say', 'digest', 'digest_file', 'write_atomic', 'write_json',
-           'read_json', 'walk', 'fingerprint', 'fingerprints', 'versions', 'cpus', 'environment', 'git_commit',
-           'locked', 'parquet_bytes', 'write_shards', 'finish_shards', 'read_manifest', 'read_part', 'iter_shards',
-           'read_shards', 'write_folder', 'verify_folder', 'progress']
+           'read_json', 'finite', 'walk', 'fingerprint', 'fingerprints', 'versions', 'cpus', 'environment',
+           'git_commit', 'locked', 'parquet_bytes', 'write_shards', 'finish_shards', 'read_manifest', 'read_part',
+           'iter_shards', 'read_shards', 'write_folder', 'verify_folder', 'progress']
 
 # %% ../nbs/000_core.ipynb #b5c55088
-import contextlib, errno, hashlib, json, os, platform, secrets, sys, unicodedata
+import contextlib, errno, hashlib, json, math, os, platform, secrets, sys, unicodedata
 from dataclasses import asdict, is_dataclass
 from importlib import metadata
 from pathlib import Path
@@ -95,6 +95,13 @@ def read_json(path: str | Path) -> Any:
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
     except FileNotFoundError: raise Problem(f'{path} does not exist') from None
     except (OSError, ValueError) as e: raise Problem(f'cannot read {path} as JSON: {e}') from e
+
+# %% ../nbs/000_core.ipynb #15776095
+def finite(x: Any) -> Any:  # lists for tuples, None for infinities and nan, at any depth
+    "What may be written as strict JSON."
+    if isinstance(x, dict): return {k: finite(v) for k, v in x.items()}
+    if isinstance(x, (list, tuple)): return [finite(v) for v in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 # %% ../nbs/000_core.ipynb #92e08d25
 def _apart(a: str, b: str) -> bool:

@@ -7,6 +7,8 @@ import httpx
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from colours import pack_colours
+from gated import gated
 from live_server import until
 from hypothesis import given, strategies as st
 
@@ -19,6 +21,7 @@ from mlproject.console.session import COOKIE, LIFE_S, Door, shared_secret
 from mlproject.console.watching import pieces
 from mlproject.core import Problem, write_json
 from mlproject.data.findings import read_build
+from mlproject.export.registry import register
 from mlproject.monitoring.watching import LOOKS
 from mlproject.operations.feedback import enqueue, review
 from mlproject.operations.release import EVENTS, history
@@ -191,7 +194,42 @@ def test_a_decision_upon_an_old_page_is_refused(site):
     assert decide(action='promote') == 409 and decide(action='rollback', seen='2') == 303 and site.rollout.read()['weights'] == {'3': 1.}
 
 def test_a_start_needs_a_registered_version_and_takes_no_folder(site):
-    assert site.ask('POST', '/console/release/start', 'olga', data=dict(version='4', seen='0', folder='/etc', gate='passed')).status_code == 404
+    assert site.ask('POST', '/console/release/start', 'olga', data=dict(version='4', seen='0', reason='a try', folder='/etc', gate='passed')).status_code == 404
+
+def test_a_start_needs_evidence_that_passed_and_is_fresh(site, tmp_path):
+    uri = f'sqlite:///{tmp_path}/mlflow.db'
+    one, two, three = (register(pack_colours(tmp_path/f'size{s}', size=s), name='mlproject', tracking_uri=uri) for s in (16, 24, 32))
+    site.rollout.write({'1': str(one.path)}, {'1': 1.})
+    gated(three, one.digest, uri, passes=False)
+    def start(version, **said): return site.ask('POST', '/console/release/start', 'olga', data=dict(version=version, seen='0', reason='why not') | said, headers=PAGE)
+    for version, says in (('2', 'it has not been through the gate; run `mlproject release gate 2`'), ('3', 'version 3 did not pass the gate')):
+        refused = start(version)
+        assert refused.status_code == 409 and says in refused.text and '<nav' in refused.text
+    gated(two, three.digest, uri, of='3')
+    assert start('2').status_code == 409 and 'was compared with version 3' in start('2').text and not history(site.engine)
+    until(lambda: 'Asking the registry' not in (page := site.ask('GET', '/console/release/start', 'olga', headers=PAGE).text) and 'Start with' not in page, 60)
+    made = gated(two, one.digest, uri)
+    assert start('2', reason='').status_code == 422 and start('2').status_code == 303
+    event, = history(site.engine)
+    assert (event.stage, event.by, event.reason, event.evidence) == ('shadow', 'olga', 'why not', made) and site.rollout.read()['shadows'] == ['2', '1']
+    page = site.ask('GET', '/console/release', 'vera', headers=PAGE).text
+    assert 'camera=&lt;b&gt;gate&lt;/b&gt;' in page and 'shown only' in page and 'Candidate minus champion' in page and 'Share of the candidate' in page
+
+def test_an_error_is_a_page_with_the_navigation_and_a_way_back(site, monkeypatch):
+    came = PAGE | {'referer': 'http://console/console/watch?range=day'}
+    for path, who, status in (('/console/nowhere', 'vera', 404), ('/console/review', 'vera', 403), ('/console/report/x/y', 'vera', 404)):
+        r = site.ask('GET', path, who, headers=came)
+        assert r.status_code == status and '<nav' in r.text and 'Sign out' in r.text and 'href="/console/watch?range=day"' in r.text and r.headers['content-security-policy']
+    for elsewhere in ('http://evil/console/watch', 'http://console/console/nowhere', 'http://console/v1/models', 'javascript:alert(1)', 'http://[', 'http://console/console/x"><script>'):
+        r = site.ask('GET', '/console/nowhere', 'vera', headers=PAGE | {'referer': elsewhere})
+        assert r.status_code == 404 and 'javascript:' not in r.text and '"><script>' not in r.text and 'evil' not in r.text
+    nobody = site.ask('GET', '/console/nowhere', headers=PAGE)
+    assert nobody.status_code == 404 and '<nav' not in nobody.text and 'href="/console"' in nobody.text
+    assert site.ask('GET', '/console/nowhere', 'vera').json()['code'] == 'not_found'
+    def fails(*_): raise RuntimeError('a secret of the inside')
+    monkeypatch.setattr('mlproject.console.releasing.shown', fails)
+    broken = site.ask('GET', '/console/release', 'vera', headers=PAGE)
+    assert broken.status_code == 500 and '<nav' in broken.text and 'a secret' not in broken.text
 
 def test_a_million_does_not_matter_pieces_count_all_and_look_at_some(site):
     rows = [dict(id=f'q{i}', received=1000 + i / 10, kept_for='sample' if i % 2 else 'disagreement', outcome='ok', version='1', total_ms=5.) for i in range(4000)]

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from colours import SPECIES, Process, pack_colours, photo
+from gated import gated
 from test_deployment import until
 
-from mlproject.operations.feedback import REPORTS, REVIEWS, VERDICTS
+from mlproject.export.registry import list_versions, register
+from mlproject.operations.feedback import REPORTS, REVIEWS, VERDICTS, next_items, review
 from mlproject.operations.release import history
 from mlproject.operations.selection import draw_audit
 from mlproject.serving.capture import ANSWERS, captured
@@ -282,19 +284,37 @@ def test_a_page_is_used_by_keyboard_alone(visit):
     assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
 
 def test_a_release_from_start_to_rollback(visit, site):
-    from mlproject.export.registry import list_versions, register
     uri, name = os.environ['MLPROJECT_TRACKING_URI'], 'mlproject'
-    check = dict(name='overall', kind='not worse', champion=.8, candidate=.85, low=.01, needed=-.01, photos=100, groups=50, passed=True)
-    for passed, size in ((True, 16), (True, 24), (False, 40)):
-        register(pack_colours(site.folder/f'size{size}', size=size), name=name, tracking_uri=uri, lineage=dict(gate=dict(passed=passed, reason=f'size {size} <i>checked</i>', checks=[check])))
+    rollout = lambda: Rollout(site.folder/'state').read()
+    one, two, three, four = (register(f, name=name, tracking_uri=uri) for f in (site.model, *(pack_colours(site.folder/f'size{s}', size=s) for s in (16, 24, 40))))
+    gated(two, one.digest, uri); gated(three, one.digest, uri, passes=False); gated(four, two.digest, uri, of='2')
     page = visit('olga', '/console/release')
     page.get_by_role('link', name='Start a release').click()
     page.get_by_role('heading', name='Version 3').wait_for(timeout=60_000)    # once the registry has been asked
     keep(page, 'start-desktop')
-    assert page.get_by_role('button', name='Start with version').count() == 1    # 1 is in memory, 3 did not pass
-    page.get_by_role('button', name='Start with version 2').click()
+    start = page.get_by_role('button', name='Start with version')
+    assert start.count() == 1                                                 # 1 answers, 3 did not pass, 4 was compared with 2
+    page.get_by_text('did not pass the gate: overall').first.wait_for(); page.get_by_text('run `mlproject release gate 4`').wait_for()
+    assert page.get_by_role('img', name='Candidate minus champion').first.is_visible() and page.get_by_role('region', name='Checks of version 2').locator('tbody tr').count() == 4
+    gated(two, three.digest, uri, of='3')                                     # somebody else judged it against another, after the page was shown
+    page.get_by_label('Reason').fill('looks good')
+    start.click(timeout=120_000)                                               # the registry is asked anew, which loads MLflow
+    page.get_by_role('alert').get_by_text('stale: it was compared with version 3').wait_for(timeout=60_000)
+    keep(page, 'refused-desktop')
+    assert not history(site.engine) and rollout()['weights'] == {'1': 1.} and page.get_by_role('navigation', name='Pages').count() == 1
+    gated(two, one.digest, uri)
+    page.get_by_role('link', name='Back to the page before').click()
+    page.wait_for_url('**/release/start')
+    def offered():
+        page.locator('main section').first.wait_for(timeout=60_000)           # the page loads itself anew until then
+        if not start.count(): page.goto(site.url + '/console/release/start')
+        return start.count() == 1
+    until(offered, 90)                                                        # an answer of the registry is kept for a while
+    page.get_by_label('Reason').fill('looks good')
+    start.click(timeout=120_000)                                               # the registry is asked anew, which loads MLflow
     page.get_by_text('Release of 2').wait_for(timeout=60_000)
-    rollout = lambda: Rollout(site.folder/'state').read()
+    begun = history(site.engine)[-1]
+    assert (begun.stage, begun.by, begun.reason, begun.evidence['champion']['digest']) == ('shadow', 'olga', 'looks good', one.digest)
     assert rollout()['shadows'] == ['2', '1'] and rollout()['weights'] == {'1': 1.}
     until(lambda: {m['version'] for m in httpx.get(site.url + '/v1/models', headers={'x-api-key': site.tokens['vera']}).json()['models']} == {'1', '2'}, 60)
     other = page.context.new_page()
@@ -308,11 +328,18 @@ def test_a_release_from_start_to_rollback(visit, site):
         if share: page.get_by_label('Share of the requests').fill(share)
         page.get_by_role('button', name=button, exact=True).click()
         comes(page, f"document.querySelectorAll('main section:last-of-type tbody tr').length > {before}")
+    for i in range(12): site.ask(1, 700 + i, locationID=f'cam-{20 + i}')         # a burst each
+    draw_audit(site.engine, 1.)
+    for w in next_items(site.engine, 'anna', 'audit', 200): review(site.engine, SPECIES, w.id, 'anna', SPECIES[w.id % 3])
     decide('Move to this share', HOSTILE, '25')
     assert rollout()['weights'] == {'2': .25, '1': .75}
     until(lambda: {m['version'] for m in httpx.get(site.url + '/v1/models', headers={'x-api-key': site.tokens['vera']}).json()['models']} == {'1', '2'})
     page.reload()
+    assert page.get_by_role('img', name='e-values as audited pairs arrived').is_visible() and page.get_by_role('img', name='Share of the candidate').is_visible()
     keep(page, 'release-desktop')
+    page.set_viewport_size(PHONE)
+    keep(page, 'release-phone'); assert fits(page)
+    page.set_viewport_size(DESKTOP)
     assert page.title().startswith('Release') and page.locator('main img, main script').count() == 0
     stale = page.context.new_page()
     stale.goto(site.url + '/console/release')

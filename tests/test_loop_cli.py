@@ -20,9 +20,10 @@ from mlproject.data.records import Outcome, records_table, save_step
 from mlproject.evaluation.calibration import Calibration
 from mlproject.evaluation.evaluate import evaluate, prediction_rows, write_evaluation
 from mlproject.export.extended import ExtendedModel
-from mlproject.export.registry import list_versions, register
+from mlproject.export.registry import find_version, list_versions, register
 from mlproject.looks import QUALITY, quality, small_grey
 from mlproject.monitoring.reference import make_reference, write_reference
+from mlproject.operations.evidence import read, stale
 from mlproject.operations.feedback import ITEMS, next_items, queue_state, review, verdicts
 from mlproject.operations.selection import draw_active, draw_audit
 from mlproject.photos import read_photo
@@ -127,7 +128,7 @@ def test_the_report(served, place):
     assert 'Monitoring report' in page and page.count('data:image/png;base64') >= 4 and 'check_parameters' not in page and str(place) not in page
 
 # --- releases ---------------------------------------------------------------------------------------------------------
-def run_of(folder: Path, extended: Path, wrong: float, uri: str):   # Version
+def run_of(folder: Path, extended: Path, wrong: float, uri: str, cameras: int = 1):   # Version
     "The products of a run as far as a release needs them: test photos, what the network says of them, the registered version."
     (folder/'photos').mkdir(parents=True)
     names = [f'p{i:03}.jpg' for i in range(80)]
@@ -137,7 +138,7 @@ def run_of(folder: Path, extended: Path, wrong: float, uri: str):   # Version
     y = logits.argmax(1)
     said = logits.copy()
     said[:round(wrong * len(y))] = np.roll(said[:round(wrong * len(y))], 1, 1)
-    records = records_table([dict(occurrenceID=n, associatedMedia=n, scientificName=SPECIES[k]) for n, k in zip(names, y)])
+    records = records_table([dict(occurrenceID=n, associatedMedia=n, scientificName=SPECIES[k], locationID=f'cam-{i % cameras}') for i, (n, k) in enumerate(zip(names, y))])
     save_step(folder/'curated', Outcome(records), kind='curated', photo_root=folder/'photos')
     table = pa.table(dict(occurrenceID=names, y=y, logits=list(said), group=np.arange(len(y))))
     write_evaluation(folder/'evaluation', evaluate(said, y, SPECIES, n=50), prediction_rows(table, SPECIES, Calibration()))
@@ -185,6 +186,30 @@ def test_a_candidate_that_got_worse_does_not_start(place, models):
     with pytest.raises(Problem, match='name their folder with --products'): mlproject('release', 'start', bad.version, '--products', place)
     with pytest.raises(Problem, match='is not registered'): mlproject('release', 'start', '99')
 
+def test_the_gate_writes_down_what_it_found_and_starts_nothing(place, models):
+    uri, rollout = os.environ['MLPROJECT_TRACKING_URI'], Rollout(place/'state')
+    one = register(models[0], name='mlproject', tracking_uri=uri)
+    rollout.write({'1': str(one.path)}, {'1': 1.})
+    open_engine(f'sqlite:///{place}/state.db').connect().close()
+    two = run_of(place/'run', models[1], 0., uri, cameras=2)
+    told = mlproject('release', 'gate')                                                                    # @candidate
+    kept = lambda v: read(find_version(f'models:/mlproject/{v}', uri).tags)
+    assert 'models:/mlproject/2 passed against version 1 on 80 photos in 80 groups' in told and told.startswith('what ') and 'camera=cam-1' in told
+    assert kept(2)['passed'] and kept(2)['champion'] == dict(version='1', digest=one.digest) and kept(2)['candidate']['digest'] == two.digest and len(kept(2)['data']['digest']) == 32
+    assert stale(kept(2), '2', two.digest, one.digest) is None and 'gate 2' in stale(kept(2), '2', two.digest, two.digest)
+    assert {c['kind'] for c in kept(2)['checks'] if c['name'].startswith('camera=')} == {'shown'} and 'nothing has been released' in mlproject('release', 'status')
+    said = json.loads(mlproject('release', 'gate', '2', '--slice', 'camera', '--seed', 5, '--json'))
+    assert said == kept(2) and said['seed'] == 5 and {c['kind'] for c in said['checks'] if c['name'].startswith('camera=')} == {'not worse'}
+    with pytest.raises(Problem, match=r'--slice moon \(allowed: camera'): mlproject('release', 'gate', '2', '--slice', 'moon')
+    rollout.write({'2': str(two.path)}, {'2': 1.})
+    register(models[0], name='mlproject', tracking_uri=uri)
+    run_of(place/'poor', models[0], .9, uri)
+    assert 'models:/mlproject/1 did not pass against version 2' in mlproject('release', 'gate', '1', code=1) and kept(1)['passed'] is False
+    rollout.write({'1': str(one.path)}, {'1': 1.})
+    mlproject('release', 'start', '2', '-r', 'a new camera')
+    event = json.loads(mlproject('release', 'log', '--json'))
+    assert event['evidence'] == kept(2) and event['reason'] == 'a new camera'
+
 def test_the_first_version_has_to_pass_an_absolute_bar(place, models):
     uri = os.environ['MLPROJECT_TRACKING_URI']
     open_engine(f'sqlite:///{place}/state.db').connect().close()
@@ -228,7 +253,7 @@ def test_a_mistake_in_a_shell_is_one_line_and_exit_status_2(place):
     r = subprocess.run([sys.executable, '-m', 'mlproject.cli', 'monitor', '--since', 'x'], capture_output=True, text=True, env=environment(ROOT))
     assert r.returncode == 2 and len(r.stderr.strip().splitlines()) == 1 and r.stderr.startswith('mlproject: --since')
 
-@pytest.mark.parametrize('words', [('monitor',), ('retrain',), ('release',), ('feedback',), *(('release', w) for w in ('status', 'start', 'pause', 'promote', 'rollback', 'log', 'advance')), *(('feedback', w) for w in ('status', 'export', 'import'))])
+@pytest.mark.parametrize('words', [('monitor',), ('retrain',), ('release',), ('feedback',), *(('release', w) for w in ('status', 'gate', 'start', 'pause', 'promote', 'rollback', 'log', 'advance')), *(('feedback', w) for w in ('status', 'export', 'import'))])
 def test_every_command_explains_itself(words):
     assert 'Usage: ' in (told := mlproject(*words, '--help')) and len(told) > 150
 

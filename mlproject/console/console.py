@@ -12,14 +12,14 @@ from functools import partial
 import sqlalchemy as sa
 
 from ..core import Problem
-from .apart import Apart
+from ..apart import Apart
 from .candidates import Registry
 from .curated import Shown, data
 from .pages import static, templates
 from .releasing import releasing
 from .reports import reports
 from .reviewing import reviewing
-from .session import Door, entrance, shared_secret
+from .session import Door, entrance, lost, shared_secret
 from .trying import trying
 from .watching import watching
 from ..monitoring.watching import MONITORING
@@ -45,7 +45,7 @@ def console(inside: Inside, engine: sa.Engine, shown: Shown, drift: Apart) -> li
         return drift.look(url=s.database, folder=inside.rollout.read()['models'].get(version, ''), version=version, **orders)
     release = Release(engine, registry.name, inside.rollout, alias)
     return [static(), entrance(door), trying(door, inside.service, names, engine), reviewing(door, names, engine, PhotoStore(s.photo_store)),
-            watching(door, engine, s.capture, registry.name, drifting, s.runs), releasing(door, inside.service.fleet, release, registry), reports(door, s.runs), data(door, shown, s.runs)]
+            watching(door, engine, s.capture, registry.name, drifting, s.runs), releasing(door, inside.service.fleet, release, registry), reports(door, s.runs), data(door, shown, s.runs), lost(door)]
 
 def compose(inside: Inside) -> Extras:
     "All that the settings ask for, and the console."

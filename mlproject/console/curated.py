@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from ..core import MANIFEST, Problem, digest, read_json, read_manifest, write_atomic, write_json
-from .apart import Apart
+from ..apart import Apart
 from .charts import Plot, stacked
 from .pages import HEADERS, ROOT, page, router
 from .reports import PARTS, Run, runs_in

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COOKIE', 'LIFE_S', 'EVERYTHING', 'FORM', 'shared_secret', 'Session', 'Door', 'told', 'text', 'from_elsewhere',
-           'signed', 'way_back', 'entrance']
+           'signed', 'way_back', 'entrance', 'lost']
 
 # %% ../../nbs/console/855_session.ipynb #21642561
 import base64, hmac, json, os, secrets, time
@@ -114,6 +114,7 @@ def signed(door: Door, *scopes: str,       # one is enough
     async def admitted(request: Request) -> Session:
         s = door.read(request.cookies.get(COOKIE))
         if s is None: raise SignIn
+        request.state.session = s, door.csrf(s)      # an error page has the same navigation
         if not set(scopes) & set(s.scopes): raise ServingError('forbidden', f'{s.name} may not do this', allowed=f'a key with the scope {" or ".join(scopes)}')
         if change:
             given = request.headers.get('x-csrf-token')
@@ -161,4 +162,13 @@ def entrance(door: Door) -> APIRouter:
         out = RedirectResponse(f'{ROOT}/sign-in', 303, HEADERS)
         out.delete_cookie(COOKIE, path=ROOT, httponly=True, samesite='strict')
         return out
+    return made
+
+def lost(door: Door) -> APIRouter:
+    "Whatever else is asked for below /console: a page that says so. It comes last."
+    made = router()
+    @made.get(ROOT + '/{rest:path}', dependencies=[Depends(public)])
+    async def nowhere(request: Request, rest: str):
+        if s := door.read(request.cookies.get(COOKIE)): request.state.session = s, door.csrf(s)
+        raise ServingError('not_found', 'there is no such page', 'path', request.url.path)
     return made

@@ -37,7 +37,7 @@ class GatePolicy:
 class Check:
     "One thing that was asked."
     name: str            # 'overall', a species, or 'column=value'
-    kind: str            # 'bar', 'not worse', 'better', 'too few'
+    kind: str            # 'bar', 'not worse', 'better', 'too few'; 'shown': measured, not asked
     candidate: float     # macro-F1, or F1 of the species
     champion: float | None
     low: float           # lower bound of the difference (of the value, for the bar)
@@ -45,6 +45,8 @@ class Check:
     photos: int
     groups: int
     passed: bool
+    difference: float = math.nan   # candidate minus champion; for the bar: the candidate
+    high: float = math.inf         # upper one-sided bound of the same
 
 @dataclass(frozen=True)
 class GateResult:
@@ -52,12 +54,14 @@ class GateResult:
     passed: bool
     checks: tuple[Check, ...]
     policy: GatePolicy
+    resamples: int = 0
+    seed: int = 0
 
     @property
     def reason(self) -> str:
         "One line: the first check that failed, or what was shown."
         bad = [c for c in self.checks if not c.passed]
-        if not bad: return f'{len(self.checks)} checks passed'
+        if not bad: return f'{sum(c.kind != "shown" for c in self.checks)} checks passed'
         c = bad[0]
         return f'{c.name}: {c.kind}, lower bound {c.low:+.3f}, needed {c.needed:+.3f}' + (f' (and {len(bad) - 1} more)' if len(bad) > 1 else '')
 
@@ -92,7 +96,8 @@ def gate(candidate: np.ndarray,          # (N, C) probabilities or logits on the
          labels: list[str],
          groups=None,                    # (N,) burst or camera of each photo; None: independent
          protected=(),                   # scientific names
-         slices: dict | None = None,     # column -> (N,) values
+         slices: dict | None = None,     # column -> (N,) values: each must hold
+    shown: dict | None = None,      # the same: measured only
          policy: GatePolicy = GatePolicy(),
          n: int = 1000, seed: int = 0) -> GateResult:
     "Judge a candidate on the test split."
@@ -111,13 +116,13 @@ def gate(candidate: np.ndarray,          # (N, C) probabilities or logits on the
     checks = [ask(name='overall', margin=policy.margin)]
     if old is not None:
         checks += [ask(name=s, species=labels.index(s), margin=policy.protected_margin) for s in protected]
-        for column, values in (slices or {}).items():
+        for column, values, only in [(c, v, False) for c, v in (slices or {}).items()] + [(c, v, True) for c, v in (shown or {}).items() if c not in (slices or {})]:
             values = np.array([str(v) for v in values])
             if len(values) != len(y): raise Problem(f'slice {column} has {len(values)} values for {len(y)} photos')
-            checks += [ask(name=f'{column}={v}', mine=values == v, margin=policy.slice_margin) for v in sorted(set(values))]
+            checks += [ask(name=f'{column}={v}', mine=values == v, margin=policy.slice_margin, shown=only) for v in sorted(set(values))]
         if unknown := sorted(set(policy.better) - {c.name for c in checks}):
             raise Problem(f'asked to be better on {unknown[0]!r}; allowed: {", ".join(c.name for c in checks)}')
-    return GateResult(all(c.passed for c in checks), tuple(checks), policy)
+    return GateResult(all(c.passed for c in checks), tuple(checks), policy, n, seed)
 
 # %% ../../nbs/evaluation/420_gate.ipynb #a56b6ff3
 class _Ask:
@@ -125,20 +130,21 @@ class _Ask:
     def __init__(self, new, old, y, groups, weights, n, policy):
         self.new, self.old, self.y, self.groups, self.weights, self.n, self.policy = new, old, y, groups, weights, n, policy
 
-    def __call__(self, name: str, margin: float, species: int | None = None, mine=None) -> Check:
+    def __call__(self, name: str, margin: float, species: int | None = None, mine=None, shown: bool = False) -> Check:
         p, mine = self.policy, np.ones(len(self.y), bool) if mine is None else mine
         score = lambda pred: _score(class_f1(pred[mine], self.y[mine], self.n, self.weights[:, mine]), species)
         new, old = score(self.new), None if self.old is None else score(self.old)
         about = mine if species is None else mine & (self.y == species)
         photos, groups = int(about.sum()), len(set(self.groups[about]))
         draws = new if old is None else new - old
-        low = _bound(draws, groups, p.level)
+        low, high = _bound(draws, groups, p.level), -_bound(-draws, groups, p.level)
         kind, needed = ('bar', p.bar) if old is None else ('better', 0.) if name in p.better else ('not worse', -margin)
         few = groups < p.least
-        kind = 'too few' if few and kind == 'not worse' else kind
+        kind = 'shown' if shown and kind == 'not worse' else 'too few' if few and kind == 'not worse' else kind
         passed = low > needed or (kind == 'not worse' and not draws.any())
         if kind == 'too few': passed = p.few == 'show'
-        return Check(name, kind, float(new[0]), None if old is None else float(old[0]), low, needed, photos, groups, bool(passed))
+        if kind == 'shown': passed = True
+        return Check(name, kind, float(new[0]), None if old is None else float(old[0]), low, needed, photos, groups, bool(passed), float(draws[0]), high)
 
 def _score(f1: np.ndarray, species: int | None) -> np.ndarray:
     "F1 of one species, or the mean of all."
