@@ -3143,6 +3143,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'mlproject.pages._leave': ('pages.html#_leave', 'mlproject/pages.py'),
                                  'mlproject.pages._stop': ('pages.html#_stop', 'mlproject/pages.py'),
                                  'mlproject.pages.commands': ('pages.html#commands', 'mlproject/pages.py'),
+                                 'mlproject.pages.floor_of': ('pages.html#floor_of', 'mlproject/pages.py'),
+                                 'mlproject.pages.floor_table': ('pages.html#floor_table', 'mlproject/pages.py'),
                                  'mlproject.pages.from_root': ('pages.html#from_root', 'mlproject/pages.py'),
                                  'mlproject.pages.install_hooks': ('pages.html#install_hooks', 'mlproject/pages.py'),
                                  'mlproject.pages.lesson_cells': ('pages.html#lesson_cells', 'mlproject/pages.py'),

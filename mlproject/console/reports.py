@@ -13,7 +13,7 @@ from pathlib import Path
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
-from ..core import MANIFEST, Problem
+from ..core import MANIFEST
 from .pages import HEADERS, ROOT, router
 from .session import Door, signed
 from ..serving.schemas import ServingError

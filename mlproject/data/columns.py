@@ -6,7 +6,7 @@
 __all__ = ['TYPES', 'DETAILS', 'Plan', 'make_plan', 'content_ids', 'Made', 'to_records']
 
 # %% ../../nbs/data/183_columns.ipynb #6d048ea4
-import hashlib, json, re
+import hashlib, json
 from dataclasses import dataclass, field
 from typing import Any
 import numpy as np

@@ -78,8 +78,7 @@ def _limits(build: Build, records: pa.Table, per: list[tuple[str, int]]) -> list
     rare = sum(c < RARE for _, c in per)
     if rare: found.append(f'{rare} of {len(per)} species have fewer than {RARE} photos.')
     if len(per) > 1 and per[0][1] >= 3 * per[-1][1]: found.append(f'Unbalanced: {per[0][0]} has {per[0][1]:,} photos, {per[-1][0]} has {per[-1][1]:,}.')
-    alone, learned = n - build.curated.records.num_rows, build.curated.records.num_rows
-    if alone: found.append(f'{alone:,} records are no photo with a name and take no part in training.')
+    if alone := n - build.curated.records.num_rows: found.append(f'{alone:,} records are no photo with a name and take no part in training.')
     if (doubts := sum(s['rules'].get('ambiguous', 0) for s in build.whole.funnel())): found.append(f'{doubts:,} notes could belong to several photos and were left out.')
     return found
 

@@ -9,8 +9,8 @@ __all__ = ['KINDS', 'Entry', 'read_entry', 'read_entries', 'sniff', 'tables_in',
 import difflib, os, re, tarfile, urllib.parse, zipfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Callable, Iterator
-from ..core import Problem, digest, walk
+from typing import Any
+from ..core import Problem, walk
 from .archives import TooMuch, is_archive, unpack
 from .columns import TYPES
 from .databases import is_database, shown

@@ -9,9 +9,8 @@ __all__ = ['WEIGHTS', 'species_score', 'names_one', 'hour_score', 'count_score',
 import re
 from functools import lru_cache
 from typing import Any
-import numpy as np
 from .taxonomy import everyday
-from ..places import light, sun
+from ..places import sun
 
 # %% ../../nbs/data/246_evidence.ipynb #07aebf0c
 WEIGHTS = dict(name=4., main_word=2., other_name=-2.5, observer=1.5, other_observer=-1.5, hour=1., other_hour=-2., clock=1.5, count=1., other_count=-1.)

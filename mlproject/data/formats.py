@@ -8,7 +8,7 @@ __all__ = ['FormatsConfig', 'backbone_of', 'check_columns', 'normalise']
 # %% ../../nbs/data/244_formats.ipynb #9141202a
 from dataclasses import dataclass, field
 from functools import lru_cache
-import numpy as np, pyarrow as pa, pyarrow.compute as pc
+import pyarrow as pa, pyarrow.compute as pc
 from ..core import Problem, fingerprint
 from .dates import DateConfig, normalise_dates
 from .measures import PositionConfig, add_properties, normalise_positions, normalise_units

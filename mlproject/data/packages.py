@@ -10,13 +10,11 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Iterator
 import numpy as np
 from ..core import Problem, digest, digest_file
-from .columns import Plan, make_plan
-from .sources import plain
-from .streams import ROWS, Block, Raw, cut_lines, digest_span, everything, parse_delimited, read_chunks, rows_table
-from .tables import READERS, Bad, read_table
+from .streams import ROWS, Block, Raw, cut_lines, everything, parse_delimited, read_chunks, rows_table
+from .tables import Bad, read_table
 
 # %% ../../nbs/data/184_packages.ipynb #af85ae26
 @dataclass(frozen=True)

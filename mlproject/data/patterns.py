@@ -9,9 +9,8 @@ __all__ = ['S', 'TYPES', 'Finder', 'FAMILIES', 'ALONE', 'Span', 'family', 'fold'
 # %% ../../nbs/data/228_patterns.ipynb #1c0f688c
 import ipaddress
 import re
-import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 

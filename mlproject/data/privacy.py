@@ -7,15 +7,14 @@ __all__ = ['KEY', 'WITHHELD', 'candidates', 'find', 'disjoint', 'privacy_key', '
            'SpacyTagger', 'PrivacyConfig', 'replaced', 'replace_pii', 'scan']
 
 # %% ../../nbs/data/230_privacy.ipynb #c1f43d13
-import base64
 import hashlib
 import hmac
 import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa

@@ -10,7 +10,7 @@ import hashlib, http.client, ipaddress, os, re, secrets, socket, time, urllib.er
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable
 from ..core import TEMPORARY, Problem, digest, one_line, progress, read_json, write_json
 
 # %% ../../nbs/data/188_remote.ipynb #58ebaf7c

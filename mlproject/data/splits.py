@@ -7,9 +7,8 @@ __all__ = ['Group', 'make_groups', 'repair', 'find_leaks', 'assign_splits']
 
 # %% ../../nbs/data/290_splits.ipynb #062b2552
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import pyarrow as pa
-from ..core import Problem
 from .shares import check_fractions, draw, given_roles, place
 from .records import Outcome, SPLITS, no_rejects, reject
 

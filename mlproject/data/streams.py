@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
 import numpy as np
 import pyarrow as pa, pyarrow.compute as pc
-from ..core import Problem, digest, digest_file
+from ..core import Problem, digest
 from .records import clean
 from .tables import READERS, Bad, decode, delimiter_of, lines_of, read_delimited, read_jsonl
 
@@ -200,7 +200,6 @@ def parse_delimited(data: bytes, header: bytes, delimiter: str | None, choose: C
 
 def header_of(lines: bytes) -> bytes:
     "The first lines of a CSV file down to the end of its header."
-    at = 0
     for end in np.flatnonzero(np.frombuffer(lines, np.uint8) == 10)[:100].tolist():
         if lines[:end].strip() and lines[:end].count(b'"') % 2 == 0: return lines[:end + 1]
     return lines

@@ -10,7 +10,7 @@ __all__ = ['LONGEST', 'READERS', 'Bad', 'Rows', 'decode', 'lines_of', 'delimiter
 import csv, json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 from ..core import Problem
 
 # %% ../../nbs/data/120_tables.ipynb #836417f3

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..core import Problem
 from .records import SPLITS
 from .shares import check_fractions, draw, given_roles, place
 

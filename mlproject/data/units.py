@@ -7,7 +7,7 @@ __all__ = ['VERSION', 'PACKAGES', 'PASSING', 'LoadConfig', 'Unit', 'Reader', 'Wr
            'placed']
 
 # %% ../../nbs/data/190_units.ipynb #4bfac791
-import os, re, time, urllib.parse
+import os, re, urllib.parse
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -16,7 +16,7 @@ import pyarrow as pa, pyarrow.compute as pc
 from ..core import Problem, digest, one_line
 from .columns import Made, Plan, make_plan, to_records
 from .databases import read_database
-from .entries import Entry, Here, read_entry, tables_in
+from .entries import Entry, Here, tables_in
 from .packages import Piece, read_camtrapdp, read_coco, read_dwca
 from .records import SCHEMA, no_rejects, reject, reject_raw
 from .remote import Cache, RemoteConfig, fetch_all

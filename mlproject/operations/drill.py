@@ -15,7 +15,7 @@ from ..core import Problem, digest, progress, say, write_json
 from .response import act, bad_candidates, follow
 from .simulation import ALPHA, TINY, Plan, Simulation, cpu_s
 from .timeline import Check, Moment, accuracy, windows
-from .traffic import PHASES, Phase
+from .traffic import PHASES
 
 # %% ../../nbs/operations/844_drill.ipynb #591fa4d9
 FURTHER = {p.name: p for p in (replace(PHASES['calm'], name='bad candidates', note='two bad candidates'), replace(PHASES['broken'], name='after', note='a new version serves'))}

@@ -18,7 +18,7 @@ from ..evaluation.gate import GateResult, gate
 from ..metrics import softmax
 from .actors import wait_for
 from .feedback import verdicts
-from .heads import PREPARE, Head, fit_head, in_colours_of
+from .heads import PREPARE, fit_head, in_colours_of
 from .release import Event, Health
 from .retraining import Policy, Trigger, begin, due, snapshot
 from .selection import draw_active

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..core import TEMPORARY, Problem, digest, finish_shards, one_line, parquet_bytes, progress, write_atomic
+from ..core import Problem, digest, finish_shards, one_line, parquet_bytes, progress, write_atomic
 from ..data.remote import Cache, Dead, RemoteConfig, _s3
 from ..data.sources import PHOTO_NAMES, _media, find_column, find_photo_root
 from ..data.streams import Cut, ending, iter_blocks

@@ -22,7 +22,7 @@ from typing import Any, Callable, Iterable, Iterator, Sequence
 import cv2
 import torch
 from .. import code
-from ..core import Problem, cpus, digest, locked, one_line, progress, read_json, write_json
+from ..core import Problem, cpus, digest, locked, progress, read_json, write_json
 from ..photos import PhotoError, fit_photo, photo_bytes, read_photo
 from .transforms import N_DRAWS, Augment, draws, eval_views, train_views
 

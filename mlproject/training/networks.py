@@ -10,14 +10,13 @@ __all__ = ['SCRATCH_COST', 'SMALL', 'backbones', 'known_backbone', 'NetworkConfi
 # %% ../../nbs/training/320_networks.ipynb #b2250de0
 import difflib
 import json
-import os
 import re
 import socket
 import threading
 import torch
 import torchvision
 import urllib.request
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from safetensors import SafetensorError, safe_open
