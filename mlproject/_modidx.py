@@ -4159,6 +4159,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'mlproject/serving/state.py'),
                                          'mlproject.serving.state._pragmas': ('serving/state.html#_pragmas', 'mlproject/serving/state.py'),
                                          'mlproject.serving.state._upgrade': ('serving/state.html#_upgrade', 'mlproject/serving/state.py'),
+                                         'mlproject.serving.state._use_wal': ('serving/state.html#_use_wal', 'mlproject/serving/state.py'),
                                          'mlproject.serving.state.existing': ('serving/state.html#existing', 'mlproject/serving/state.py'),
                                          'mlproject.serving.state.open_engine': ( 'serving/state.html#open_engine',
                                                                                   'mlproject/serving/state.py'),

@@ -1,5 +1,6 @@
 "What goes through the service is kept beside it, on SQLite and on PostgreSQL; nothing it does is felt by a request."
 import secrets
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -206,3 +207,13 @@ def test_a_database_of_the_first_version_gets_the_new_indices_and_keeps_its_rows
     assert indices() == fresh and ('requests_version', ('version', 'received')) in fresh and ('requests_site', ('locationID', 'received')) in fresh
     with reading(engine) as c: assert c.execute(sa.select(REQUESTS.c.id)).scalars().all() == ['r'] and c.execute(sa.select(COMPONENTS.c.version)).scalar() == 2
     engine.dispose()
+
+def test_a_new_file_is_waited_for_while_another_process_makes_it(tmp_path):
+    "SQLite itself does not wait when the journal is changed: a server whose workers start together failed now and then."
+    other = sqlite3.connect(tmp_path/'state.db', isolation_level=None, check_same_thread=False)
+    other.execute('BEGIN IMMEDIATE')
+    release = threading.Timer(.3, lambda: other.execute('COMMIT'))
+    release.start()
+    prepare(open_engine(f'sqlite:///{tmp_path}/state.db'), CAPTURE)
+    release.join()
+    other.close()

@@ -6,7 +6,7 @@
 __all__ = ['Step', 'COMPONENTS', 'Component', 'open_engine', 'reading', 'existing', 'prepare', 'Away', 'reached']
 
 # %% ../../nbs/serving/637_state.ipynb #0a7ade75
-import re
+import re, sqlite3, time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,8 +36,17 @@ COMPONENTS = sa.Table('components', sa.MetaData(), sa.Column('name', sa.String(6
 # %% ../../nbs/serving/637_state.ipynb #6ee24d23
 def _pragmas(connection, _) -> None:
     connection.isolation_level = None   # transactions are begun below, not by the driver
-    for line in ('journal_mode = WAL', 'synchronous = NORMAL', 'busy_timeout = 10000', 'foreign_keys = ON', 'secure_delete = ON'):
-        connection.execute(f'PRAGMA {line}')
+    for line in ('busy_timeout = 10000', 'synchronous = NORMAL', 'foreign_keys = ON', 'secure_delete = ON'): connection.execute(f'PRAGMA {line}')
+    _use_wal(connection)
+
+def _use_wal(connection, patience: float = 10.) -> None:   # s
+    "Of several processes that open a new file at once, SQLite lets all but one fail here without waiting."
+    end = time.monotonic() + patience
+    while True:
+        try: return connection.execute('PRAGMA journal_mode = WAL')
+        except sqlite3.OperationalError as e:
+            if e.sqlite_errorcode & 0xff != sqlite3.SQLITE_BUSY or time.monotonic() > end: raise
+        time.sleep(.01)
 
 def open_engine(url: str   # SQLAlchemy address: sqlite:///state.db, postgresql://user@host/name
                 ) -> sa.Engine:
