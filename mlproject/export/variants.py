@@ -34,7 +34,7 @@ INT8 = 'model.int8.onnx'
 def candidates() -> list[Variant]:
     "What can be tried on this machine besides `PLAIN`."
     ours = [Variant('int8', INT8)]
-    if has_openvino(): ours += [Variant('int8 openvino', INT8, 'openvino'), Variant('bfloat16 openvino', 'model.onnx', 'openvino', 'bfloat16'), Variant('float32 openvino', 'model.onnx', 'openvino')]
+    if has_openvino(): ours += [Variant('int8 openvino', INT8, 'openvino'), Variant('bfloat16 openvino', 'model.onnx', 'openvino', 'bfloat16')]
     return ours
 
 WISHES = dict(auto=lambda v: True, int8=lambda v: v.file == INT8, bf16=lambda v: v.precision == 'bfloat16', float32=lambda v: False)
