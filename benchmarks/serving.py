@@ -42,9 +42,9 @@ def peer(name: str, *more: str, venv: str | None = None, **kw) -> Server:
 def ours(name: str, model: str, *more: str) -> Server:   # more: settings, such as workers=1
     return Server(name, (sys.executable, str(HERE / 'whole_app.py'), '{folder}/extended', '{port}', '{home}', *more), '/v1/predict', '/health/ready', model, True)
 
-BARE = Server('bare engine', (sys.executable, str(HERE / 'bare_engine.py'), '{folder}', '{port}'))
+def bare(name: str, model: str) -> Server: return Server(name, (sys.executable, str(HERE / 'bare_engine.py'), '{folder}', '{port}', model))
 SERVERS = dict(
-    mobilenet_v3_small=[ours('ours', 'plain'), ours('ours, as chosen', 'variant'), ours('ours, one process', 'plain', 'workers=1', 'threads=2'), BARE, peer('litserve'), peer('litserve', 'ours'), peer('bentoml', ready='/readyz'), peer('fastapi')],
+    mobilenet_v3_small=[ours('ours', 'plain'), ours('ours, as chosen', 'variant'), ours('ours, one process', 'plain', 'workers=1', 'threads=2'), bare('bare engine', 'plain'), bare('bare engine, as chosen', 'variant'), peer('litserve'), peer('litserve', 'ours'), peer('bentoml', ready='/readyz'), peer('fastapi')],
     resnet18=[ours('ours, as chosen', 'variant'), ours('ours, int8 unjudged', 'int8'), ours('ours, float32', 'plain'), peer('litserve')])
 
 def prepare(home: Path, source: Path) -> None:
