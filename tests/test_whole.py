@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SHARED, TINY, copy_repository, environment
 from mlproject.core import read_json, read_manifest
+from mlproject.data.passes import KEY
 from mlproject.export.extended import ExtendedModel
 from mlproject.pages import commands, run_command
 
@@ -15,10 +16,14 @@ PRODUCTS = ('records', 'curated', 'splits', 'network', 'calibration', 'evaluatio
 @pytest.fixture(scope='module')
 def copy(tmp_path_factory): return copy_repository(tmp_path_factory.mktemp('copy'))
 
+def keyed(copy) -> dict:
+    "Pseudonyms are keyed, and each folder makes a key of its own: builds are compared under one key."
+    return environment(copy) | {KEY: 'the key of all builds of these tests'}
+
 def words(**chosen): return [w for k, v in (TINY | chosen).items() for w in (f"--{k.replace('_', '-')}", str(v))]
 
 def run(copy, *more, **chosen):
-    return subprocess.run([sys.executable, '-m', 'mlproject.cli', 'run', *words(**chosen), *more], cwd=copy, env=environment(copy),
+    return subprocess.run([sys.executable, '-m', 'mlproject.cli', 'run', *words(**chosen), *more], cwd=copy, env=keyed(copy),
                           capture_output=True, text=True)
 
 def ran(done): return re.findall(r'^\[\d+/\d+\] (\w+)', done.stderr, flags=re.M)
@@ -32,7 +37,7 @@ def undisturbed(copy):
 def test_a_build_killed_again_and_again_ends_with_the_same_products(copy, undisturbed):
     killed = 0
     for seconds in (7, 9, 11, 14, 18, 23):
-        child = subprocess.Popen([sys.executable, '-m', 'mlproject.cli', 'run', *words(out='build/storm')], cwd=copy, env=environment(copy),
+        child = subprocess.Popen([sys.executable, '-m', 'mlproject.cli', 'run', *words(out='build/storm')], cwd=copy, env=keyed(copy),
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         time.sleep(seconds)
         if child.poll() is None:
@@ -52,7 +57,7 @@ def test_the_parallel_executor_makes_the_same_products(copy, undisturbed):
     ('export/530_registry.ipynb', '.-]{0,100}', '.-]{0,90}', {'register'}),
     ('data/290_splits.ipynb', 'min_groups_per_species: int = 1', 'min_groups_per_species: int = 0', {'split', 'data_card', 'data_report', 'train', 'calibrate', 'evaluate', 'evaluation_report', 'export', 'register'})])
 def test_editing_a_notebook_runs_exactly_the_tasks_that_reach_it(copy, undisturbed, notebook, old, new, expected):
-    path, package = copy/'nbs'/notebook, environment(copy)
+    path, package = copy/'nbs'/notebook, keyed(copy)
     before = path.read_text()
     assert old in before
     try:
@@ -70,7 +75,7 @@ def test_editing_a_notebook_runs_exactly_the_tasks_that_reach_it(copy, undisturb
 def test_a_report_runs_by_itself_and_refuses_a_mistyped_parameter(copy, undisturbed, tmp_path):
     def papermill(*parameters):
         return subprocess.run([sys.executable, '-m', 'papermill', 'nbs/reports/data.ipynb', tmp_path/'report.ipynb', '--no-progress-bar', *parameters],
-                              cwd=copy, env=environment(copy), capture_output=True, text=True)
+                              cwd=copy, env=keyed(copy), capture_output=True, text=True)
     assert papermill('-p', 'out', 'build/calm').returncode == 0
     wrong = papermill('-p', 'uot', 'build/calm')
     assert wrong.returncode and 'uot' in wrong.stderr
@@ -95,7 +100,7 @@ def test_real_photos_with_given_weights_are_fine_tuned(copy):
     "Two splits as the source laid them out, its duplicates across them removed, the backbone found from the file."
     done = subprocess.run([sys.executable, '-m', 'mlproject.cli', 'run', '--data', SHARED/'photos'/'monkeys10', '--weights',
                            SHARED/'weights'/'mobilenet_v2_imagenet.safetensors', '--epochs', '1', '--image-size', '96', '--out', 'build/monkeys'],
-                          cwd=copy, env=environment(copy), capture_output=True, text=True)
+                          cwd=copy, env=keyed(copy), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     config, made = read_json(copy/'build/monkeys/network/config.json'), read_json(copy/'build/monkeys/evaluation/evaluation.json')
     assert config['backbone'] == 'mobilenet_v2' and made['photos'] > 200 and made['top1']['value'] > .6
@@ -122,7 +127,7 @@ def test_every_command_of_the_readme_works(copy, command, tmp_path_factory):
         (copy/'path/to/mobilenet_v2.safetensors').symlink_to(SHARED/'weights'/'mobilenet_v2_imagenet.safetensors')
     if command.text == 'make test': pytest.skip('`make test` is what runs this')
     if 'skip' in command.notes: pytest.skip(command.notes['skip'])
-    run_command(command, copy, environment(copy) | dict(PLOOMBER_ENV_FILENAME='env.tiny.yaml'), timeout=400)
+    run_command(command, copy, keyed(copy) | dict(PLOOMBER_ENV_FILENAME='env.tiny.yaml'), timeout=400)
 
 def tiny_env(text: str) -> str:
     for k, v in dict(TINY, backbone='auto').items(): text = re.sub(rf'^{k}:\s*\S+', f'{k}: {v}', text, flags=re.M)
@@ -130,5 +135,5 @@ def tiny_env(text: str) -> str:
 
 @pytest.mark.parametrize('notebook', sorted((ROOT/'nbs'/'tutorials').glob('*.ipynb')), ids=lambda p: p.stem)
 def test_every_tutorial_runs(copy, notebook):
-    done = subprocess.run(['nbdev-test', '--n-workers', '0', f'nbs/tutorials/{notebook.name}'], cwd=copy, env=environment(copy), capture_output=True, text=True)
+    done = subprocess.run(['nbdev-test', '--n-workers', '0', f'nbs/tutorials/{notebook.name}'], cwd=copy, env=keyed(copy), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
