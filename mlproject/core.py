@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['TEMPORARY', 'MANIFEST', 'OURS', 'one_line', 'Problem', 'say', 'digest', 'digest_file', 'write_atomic', 'write_json',
            'read_json', 'finite', 'walk', 'fingerprint', 'fingerprints', 'versions', 'cpus', 'environment',
-           'git_commit', 'locked', 'parquet_bytes', 'write_shards', 'finish_shards', 'read_manifest', 'read_part',
-           'iter_shards', 'read_shards', 'write_folder', 'verify_folder', 'progress']
+           'git_commit', 'locked', 'use_wal', 'parquet_bytes', 'write_shards', 'finish_shards', 'read_manifest',
+           'read_part', 'iter_shards', 'read_shards', 'write_folder', 'verify_folder', 'progress']
 
 # %% ../nbs/000_core.ipynb #b5c55088
-import contextlib, errno, hashlib, json, math, os, platform, secrets, sys, unicodedata
+import contextlib, errno, hashlib, json, math, os, platform, secrets, sqlite3, sys, time, unicodedata
 from dataclasses import asdict, is_dataclass
 from importlib import metadata
 from pathlib import Path
@@ -196,6 +196,18 @@ def locked(folder: str | Path) -> Iterator[Path]:
         yield folder
     finally:
         if fd is not None: os.close(fd)
+
+# %% ../nbs/000_core.ipynb #b6d79e3b
+def use_wal(connection: Any,        # of sqlite3
+            patience: float = 10.,  # s to wait for others who make the same file
+) -> None:
+    "Have the journal of a SQLite file written ahead."
+    end = time.monotonic() + patience
+    while True:
+        try: connection.execute('PRAGMA journal_mode = WAL'); return
+        except sqlite3.OperationalError as e:
+            if e.sqlite_errorcode & 0xff != sqlite3.SQLITE_BUSY or time.monotonic() > end: raise
+        time.sleep(.01)
 
 # %% ../nbs/000_core.ipynb #142ed4bd
 MANIFEST = 'manifest.json'

@@ -33,7 +33,7 @@ def told(uri: str) -> dict: # folder and version
 def looked_up(uri: str # models:/NAME/VERSION, models:/NAME@ALIAS
              ) -> tuple[Path, str]: # folder, version
     "Ask the registry in a process that ends: the client of a tracking server takes 200 MB, and the server's parent lives for months."
-    said = ask(__name__, **dict(uri=uri))
+    said = ask(__name__, uri=uri)
     return Path(said['folder']), said['version']
 
 def served_settings(typed: dict, # options, None where nothing was typed

@@ -9,9 +9,10 @@ from live_server import Server, alive, until
 from small_model import photo, small_extended
 
 from mlproject.core import read_json
+from mlproject.export.registry import list_versions, register
 from mlproject.operations.feedback import FEEDBACK
 from mlproject.operations.release import RELEASE, Release, append, current, history
-from mlproject.operations.vigil import Vigil, known
+from mlproject.operations.vigil import Vigil, aliases, known
 from mlproject.serving.capture import CAPTURE
 from mlproject.serving.rollout import place
 from mlproject.serving.state import open_engine, prepare
@@ -188,6 +189,18 @@ def test_a_rollback_that_was_written_and_not_told_is_made_true(quiet):
     append(quiet.engine, dict(at=time.time(), model='mlproject', candidate='4', champion='3', stage='rolled_back', weight=0., by='health', reason='errors', evidence=None))   # killed here
     assert quiet.rollout.read()['weights'] == {'3': .75, '4': .25}
     assert Vigil(quiet).look() is None and quiet.rollout.read()['weights'] == {'3': 1.}
+
+def test_an_alias_is_moved_in_a_process_that_ends(models, tmp_path):
+    uri = f'sqlite:///{tmp_path}/mlflow.db'
+    register(models['good'], name='m', tracking_uri=uri)
+    move = aliases(uri)
+    has = lambda: list_versions('m', uri)[0].aliases
+    move('m', 'champion', '7')      # is none of the registry's: nothing happens
+    move('m', 'champion', 'abc')
+    move('m', 'candidate', '1')
+    until(lambda: has() == ('candidate',), SOON)
+    move('m', 'candidate', None)
+    until(lambda: has() == (), SOON)
 
 def test_slow_is_twice_what_the_champion_keeps_to(quiet, tmp_path):
     "The champion answers within 40 ms; half of the candidate's answers take a second, later nobody waits for them."

@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..core import Problem, one_line
+from ..core import Problem, one_line, use_wal
 
 # %% ../../nbs/data/257_calls.ipynb #e1aed85b
 class Unavailable(Exception):
@@ -95,18 +95,12 @@ class AnswerCache:
             self._prepare()
         except (sqlite3.Error, OSError) as e: raise Problem(f'{path} cannot be used as a cache of answers: {e}') from e
 
-    def _prepare(self, tries: int = 100):
-        "Two processes may create the file at once; changing the journal does not wait by itself."
-        for i in range(tries):
-            try:
-                self.db.execute('PRAGMA journal_mode=WAL')
-                self.db.execute('PRAGMA synchronous=NORMAL')
-                self.db.execute('CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID')
-                self.db.execute('CREATE TABLE IF NOT EXISTS calls (annotator TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID')
-                return
-            except sqlite3.OperationalError as e:
-                if 'locked' not in str(e) or i == tries - 1: raise
-                time.sleep(.05)
+    def _prepare(self):
+        "Two processes may create the file at once."
+        use_wal(self.db)
+        self.db.execute('PRAGMA synchronous=NORMAL')
+        self.db.execute('CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID')
+        self.db.execute('CREATE TABLE IF NOT EXISTS calls (annotator TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID')
 
     def _one(self, sql: str, *values) -> tuple | None:
         with self.lock: return self.db.execute(sql, values).fetchone()

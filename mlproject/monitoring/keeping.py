@@ -6,7 +6,6 @@
 __all__ = ['FILE', 'wrong_of', 'database_alarm']
 
 # %% ../../nbs/monitoring/735_keeping.ipynb #1892ff44
-import json
 from dataclasses import replace
 from pathlib import Path
 

@@ -8,7 +8,7 @@ __all__ = ['KINDS', 'Health', 'HealthPolicy', 'margins', 'trials', 'told', 'ill'
 # %% ../../nbs/operations/815_health.ipynb #b0d88c42
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 from scipy.special import logsumexp
 

@@ -6,7 +6,7 @@
 __all__ = ['Step', 'COMPONENTS', 'Component', 'open_engine', 'reading', 'existing', 'prepare', 'Away', 'reached']
 
 # %% ../../nbs/serving/637_state.ipynb #0a7ade75
-import re, sqlite3, time
+import re
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ..core import Problem, one_line
+from ..core import Problem, one_line, use_wal
 
 # %% ../../nbs/serving/637_state.ipynb #7cbdd657
 Step = Callable[[sa.Connection], None]
@@ -37,16 +37,7 @@ COMPONENTS = sa.Table('components', sa.MetaData(), sa.Column('name', sa.String(6
 def _pragmas(connection, _) -> None:
     connection.isolation_level = None   # transactions are begun below, not by the driver
     for line in ('busy_timeout = 10000', 'synchronous = NORMAL', 'foreign_keys = ON', 'secure_delete = ON'): connection.execute(f'PRAGMA {line}')
-    _use_wal(connection)
-
-def _use_wal(connection, patience: float = 10.) -> None:   # s
-    "Of several processes that open a new file at once, SQLite lets all but one fail here without waiting."
-    end = time.monotonic() + patience
-    while True:
-        try: return connection.execute('PRAGMA journal_mode = WAL')
-        except sqlite3.OperationalError as e:
-            if e.sqlite_errorcode & 0xff != sqlite3.SQLITE_BUSY or time.monotonic() > end: raise
-        time.sleep(.01)
+    use_wal(connection)
 
 def open_engine(url: str   # SQLAlchemy address: sqlite:///state.db, postgresql://user@host/name
                 ) -> sa.Engine:
